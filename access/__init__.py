@@ -1,0 +1,1 @@
+"""The guard: who may. Callers, scopes, tokens, audit spool."""

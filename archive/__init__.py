@@ -1,0 +1,1 @@
+"""Store 1: pixels at rest. Files, index, change feed; knows DICOM and PostgreSQL, no FHIR."""

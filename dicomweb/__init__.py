@@ -1,0 +1,1 @@
+"""Door: DICOMweb (DICOM PS3.18)."""

@@ -1,0 +1,1 @@
+"""Door: DIMSE (DICOM PS3.4, PS3.7, PS3.8)."""

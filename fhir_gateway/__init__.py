@@ -1,0 +1,1 @@
+"""Door: FHIR R4; the only door that sees both stores."""

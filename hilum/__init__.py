@@ -1,0 +1,1 @@
+"""Composition root of Hilum: the only package that imports all the others."""

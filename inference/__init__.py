@@ -1,0 +1,1 @@
+"""Worker: Task -> pixels -> model -> SEG, SR, Observations, DiagnosticReport."""

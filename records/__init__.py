@@ -1,0 +1,1 @@
+"""Store 2: facts at rest in HAPI, seen from Python."""

@@ -1,0 +1,1 @@
+"""Worker: DiagnosticReport -> PDF and DOCX; reads FHIR, writes FHIR."""

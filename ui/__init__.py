@@ -1,0 +1,1 @@
+"""Door: pages and the OHIF viewer."""
