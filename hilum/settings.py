@@ -1,0 +1,265 @@
+"""Every setting of Hilum in one typed tree: `hilum.toml`, overridden by the environment.
+
+A setting `[http] port` in the file is `HILUM_HTTP__PORT` in the environment. The process reads
+the tree once at its start and hands each package its own frozen configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+SETTINGS_FILE = "HILUM_SETTINGS"
+CHECKOUT = Path(__file__).resolve().parents[1]  # where the Java build, profiles and OHIF lie
+
+
+class SettingsError(Exception):
+    """A setting is missing, unknown or of the wrong type; the text says which and where."""
+
+
+class Section(BaseModel):
+    """A table of the settings file; a name it does not know is an error, not a silent typo."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Http(Section):
+    """The web process: FHIR, DICOMweb, OHIF and the hooks on one port."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port; 0 takes a free one.")
+    public_url: str | None = Field(
+        None,
+        description="URL under which clients reach the web process, as written into FHIR links "
+        "and Endpoints. Default: http://HOST:PORT.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Origins of browser apps that may call FHIR and DICOMweb."
+    )
+
+
+class Dimse(Section):
+    """The DIMSE process."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(11112, ge=0, le=65535, description="Port; 0 takes a free one.")
+    ae_title: str = Field("HILUM", min_length=1, max_length=16, description="Our AE title.")
+    extra_sop_classes: tuple[str, ...] = Field(
+        (), description="Private or unknown SOP Class UIDs to accept as well; '*' accepts any."
+    )
+
+
+class Database(Section):
+    """PostgreSQL: embedded by default, or any server by URL."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="postgresql://user:password@host:port/hilum of an external server. "
+        "Default: the embedded server in the data folder.",
+    )
+    port: int = Field(15432, ge=0, le=65535, description="Loopback port of the embedded server.")
+
+
+class Hapi(Section):
+    """The HAPI FHIR server behind the gateway."""
+
+    url: str | None = Field(
+        None,
+        description="Base URL of a HAPI server that runs elsewhere (with our credential filter). "
+        "Default: the one that `hilum up` starts.",
+    )
+    port: int = Field(18080, ge=0, le=65535, description="Loopback port of the one we start.")
+    heap: str = Field("1g", pattern=r"^\d+[mg]$", description="Java heap limit (-Xmx).")
+    home: Path = Field(
+        CHECKOUT / "hapi" / "target", description="Folder with hilum-hapi.jar and lib/."
+    )
+
+
+class Publish(Section):
+    """From the archive to FHIR."""
+
+    quiet_s: float = Field(
+        2.0, gt=0, description="Seconds without a new instance before a study is published."
+    )
+    default_issuer: str = Field(
+        "https://hilum.dev/fhir/sid/unspecified-issuer",
+        description="Identifier system for a PatientID that names no issuer.",
+    )
+
+
+class Inference(Section):
+    """The reference model and how it is run."""
+
+    enabled: bool = Field(True, description="Whether ImagingStudies trigger inference.")
+    model: Path | None = Field(None, description="Model bundle folder. Default: the packaged one.")
+    threads: int = Field(0, ge=0, description="Threads for ONNX Runtime; 0 lets it choose.")
+
+
+class Reports(Section):
+    """The report renditions."""
+
+    institution: str = Field("Hilum demonstration site", description="Name in the report header.")
+
+
+class Storage(Section):
+    """The archive."""
+
+    min_free_mib: int = Field(
+        512, ge=0, description="Refuse instances (0xA700, 507) below this much free disk."
+    )
+
+
+class Settings(BaseSettings):
+    """The whole tree. Unknown names are refused."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HILUM_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    data: Path = Field(Path("var"), description="Data folder: archive, database, keys, logs.")
+    ohif: Path = Field(
+        CHECKOUT / "build" / "ohif", description="Folder of the prepared OHIF bundle."
+    )
+    profiles: Path = Field(
+        CHECKOUT / "profiles", description="Folder of the FHIR conformance files."
+    )
+    internal_secret: SecretStr | None = Field(
+        None,
+        description="Credential between our own processes and HAPI. Default: generated once in "
+        "the data folder; set it when the processes run on several machines.",
+    )
+    http: Http = Field(default_factory=Http)
+    dimse: Dimse = Field(default_factory=Dimse)
+    database: Database = Field(default_factory=Database)
+    hapi: Hapi = Field(default_factory=Hapi)
+    publish: Publish = Field(default_factory=Publish)
+    inference: Inference = Field(default_factory=Inference)
+    reports: Reports = Field(default_factory=Reports)
+    storage: Storage = Field(default_factory=Storage)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order of precedence: arguments, environment, file."""
+        del dotenv_settings, file_secret_settings
+        toml = TomlConfigSettingsSource(settings_cls, settings_path())
+        return (init_settings, env_settings, toml)
+
+    @property
+    def base_url(self) -> str:
+        """URL of the web process as clients see it, without a trailing slash."""
+        return (self.http.public_url or f"http://{self.http.host}:{self.http.port}").rstrip("/")
+
+    @property
+    def local_url(self) -> str:
+        """URL at which our own processes on this machine reach the web process."""
+        host = "127.0.0.1" if self.http.host in ("0.0.0.0", "::") else self.http.host  # noqa: S104
+        return f"http://{host}:{self.http.port}"
+
+    @property
+    def hapi_url(self) -> str:
+        """Base URL of HAPI for our own processes."""
+        return (self.hapi.url or f"http://127.0.0.1:{self.hapi.port}/fhir").rstrip("/")
+
+
+def settings_path() -> Path:
+    """The settings file: `HILUM_SETTINGS`, else `hilum.toml` in the working folder."""
+    return Path(os.environ.get(SETTINGS_FILE, "hilum.toml"))
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsError: a value is unknown or wrong; names the setting and its two spellings.
+    """
+    path = settings_path()
+    if SETTINGS_FILE in os.environ and not path.is_file():
+        raise SettingsError(f"{SETTINGS_FILE} names {path}, which is not a file")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(error, path))) from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} could not be read: {error}") from None
+
+
+def _explain(error: ValidationError, path: Path) -> Iterator[str]:
+    for problem in error.errors(include_input=False, include_url=False):
+        names = [str(part) for part in problem["loc"]]
+        yield (
+            f"setting {'.'.join(names)} ({path} or HILUM_{'__'.join(names).upper()}): "
+            f"{problem['msg']}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting, as `hilum settings` lists it."""
+
+    name: str
+    variable: str
+    value: str
+    default: str
+    description: str
+
+
+def rows(settings: Settings) -> list[Row]:
+    """Each setting with its environment variable, value, default and meaning."""
+    return list(_rows(settings, ""))
+
+
+def _rows(model: BaseModel, prefix: str) -> Iterator[Row]:
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _rows(value, f"{prefix}{name}.")
+            continue
+        full = f"{prefix}{name}"
+        default = field.get_default(call_default_factory=True, validated_data={})
+        variable = "HILUM_" + full.replace(".", "__").upper()
+        yield Row(full, variable, _text(value), _text(default), field.description or "")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables, so that a child process reads the same tree."""
+    return dict(_variables(settings, "HILUM_"))
+
+
+def _variables(model: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        variable = f"{prefix}{name.upper()}"
+        if isinstance(value, BaseModel):
+            yield from _variables(value, f"{variable}__")
+        elif isinstance(value, SecretStr):
+            yield variable, value.get_secret_value()
+        elif isinstance(value, tuple):
+            yield variable, "[" + ",".join(f'"{item}"' for item in value) + "]"
+        elif value is not None:
+            yield variable, str(value)
