@@ -1,0 +1,1 @@
+"""Packaged synthetic brain MR cases, and the writer that makes DICOM studies of them."""
