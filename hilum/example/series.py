@@ -4,6 +4,8 @@ The voxels are synthetic (see cases/NOTICE); no patient exists. Everything a rec
 or chooses series by is there, as a scanner would write it.
 """
 
+# mypy: disable-error-code="no-untyped-call"  (SimpleITK carries no annotations)
+
 from __future__ import annotations
 
 import json
@@ -18,7 +20,7 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from pydicom import Dataset, FileDataset, FileMetaDataset
+from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 CASES = Path(__file__).resolve().parent / "cases"
@@ -66,7 +68,7 @@ def _attributes(**values: Any) -> Mapping[str, Any]:
 _GRADIENT_ECHO: dict[str, Any] = {
     "ScanningSequence": ["GR", "IR"],
     "SequenceVariant": ["SP", "MP"],
-    "ScanOptions": "IR",
+    "ScanOptions": "PFP",
     "SequenceName": "*tfl3d1",
     "RepetitionTime": 2000.0,
     "EchoTime": 2.9,
@@ -95,7 +97,7 @@ SEQUENCES = (
             **_SPIN_ECHO
             | {
                 "ScanningSequence": ["SE", "IR"],
-                "ScanOptions": ["IR", "PFP"],
+                "ScanOptions": ["PFP"],
                 "SequenceName": "*spcir_278ns",
                 "RepetitionTime": 5000.0,
                 "EchoTime": 386.0,
@@ -268,7 +270,7 @@ def _series_dataset(image: sitk.Image, sequence: Sequence, header: StudyHeader) 
             PixelBandwidth=240.0,
             FrameOfReferenceUID=header.derived_uid("frame of reference"),
             PositionReferenceIndicator="",
-            ImageType=["ORIGINAL", "PRIMARY", "M", "NORM"],
+            ImageType=["ORIGINAL", "PRIMARY", "OTHER"],
             ImageOrientationPatient=[_number(v) for v in (*direction[:, 0], *direction[:, 1])],
             PixelSpacing=[_number(y_mm), _number(x_mm)],
             SliceThickness=_number(z_mm),
@@ -322,7 +324,8 @@ def _write_slice(
 ) -> None:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(None, common, file_meta=meta, preamble=b"\0" * 128)
+    dataset = Dataset(common)
+    dataset.file_meta = meta
     dataset.SOPInstanceUID = header.derived_uid(common.SeriesNumber, index)
     dataset.InstanceNumber = index + 1
     dataset.ImagePositionPatient = [_number(v) for v in position]
