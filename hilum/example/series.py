@@ -4,7 +4,8 @@ The voxels are synthetic (see cases/NOTICE); no patient exists. Everything a rec
 or chooses series by is there, as a scanner would write it.
 """
 
-# mypy: disable-error-code="no-untyped-call"  (SimpleITK carries no annotations)
+# SimpleITK carries no annotations:
+# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
@@ -191,7 +192,8 @@ def load_image(case: str, file: str) -> sitk.Image:
     path = CASES / case / f"{case}_{file}.nii.gz"
     if not path.is_file():
         raise UnknownCase(case)
-    return sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
+    image: sitk.Image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
+    return image
 
 
 def truth(case: str) -> NDArray[np.uint8]:
