@@ -1,1 +1,62 @@
-"""Store 1: pixels at rest. Files, index, change feed; knows DICOM and PostgreSQL, no FHIR."""
+"""Store 1: pixels at rest. DICOM files on disk, their index and change feed in PostgreSQL."""
+
+from archive.config import ArchiveConfig
+from archive.errors import (
+    ArchiveError,
+    ArchiveUnavailable,
+    ContentConflict,
+    FrameNotFound,
+    InstanceNotFound,
+    InvalidUid,
+    MissingAttribute,
+    NotDicom,
+    OutOfSpace,
+    PlacementConflict,
+    QueryError,
+    TooComplex,
+    Truncated,
+)
+from archive.keys import (
+    BulkData,
+    Change,
+    InstanceKey,
+    InstanceRecord,
+    Page,
+    SeriesMetadata,
+    Source,
+    Stored,
+)
+from archive.query import Query
+from archive.store import Archive, Incoming
+from archive.summary import InstanceSummary, SeriesSummary, StudySummary
+
+__all__ = [
+    "Archive",
+    "ArchiveConfig",
+    "ArchiveError",
+    "ArchiveUnavailable",
+    "BulkData",
+    "Change",
+    "ContentConflict",
+    "FrameNotFound",
+    "Incoming",
+    "InstanceKey",
+    "InstanceNotFound",
+    "InstanceRecord",
+    "InstanceSummary",
+    "InvalidUid",
+    "MissingAttribute",
+    "NotDicom",
+    "OutOfSpace",
+    "Page",
+    "PlacementConflict",
+    "Query",
+    "QueryError",
+    "SeriesMetadata",
+    "SeriesSummary",
+    "Source",
+    "Stored",
+    "StudySummary",
+    "TooComplex",
+    "Truncated",
+]
