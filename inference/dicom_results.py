@@ -47,6 +47,8 @@ def segmentation(labels: Labels, grid: Volume, model: Model, run: Run) -> Datase
     """
     sources = headers(grid.sources)
     masks = np.stack([np.isin(labels, LABELS[region]) for region in terms.SEGMENTED], axis=-1)
+    if grid.frames:  # highdicom wants the planes in the order of the source's frames
+        masks = masks[np.argsort(grid.frames)]
     seg = hd.seg.Segmentation(
         source_images=sources,
         pixel_array=masks.astype(np.uint8),
@@ -121,11 +123,16 @@ def labels_from(seg: Dataset, grid: Volume) -> Labels:
     """Read the label map back from a Segmentation of ours, on the grid it was made on."""
     labels = np.zeros(grid.shape, np.uint8)
     image = hd.seg.Segmentation.from_dataset(seg)
-    masks = image.get_pixels_by_source_instance(
-        source_sop_instance_uids=[str(source.SOPInstanceUID) for source in grid.sources],
-        segment_numbers=[1 + index for index in range(len(terms.SEGMENTED))],
-        assert_missing_frames_are_empty=True,
-    )
+    wanted: dict[str, Any] = {
+        "segment_numbers": [1 + index for index in range(len(terms.SEGMENTED))],
+        "assert_missing_frames_are_empty": True,
+    }
+    uids = [str(source.SOPInstanceUID) for source in grid.sources]
+    if grid.frames:
+        numbers = [frame + 1 for frame in grid.frames]
+        masks = image.get_pixels_by_source_frame(uids[0], numbers, **wanted)
+    else:
+        masks = image.get_pixels_by_source_instance(uids, **wanted)
     for index, region in enumerate(terms.SEGMENTED):
         labels[masks[..., index] > 0] = LABELS[region][0]
     return labels

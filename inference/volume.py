@@ -36,12 +36,14 @@ class Volume:
         affine: 4 x 4, from (slice, row, column, 1) to LPS millimetres of the voxel's centre.
         frame_of_reference: UID under which the millimetres hold; empty when the series has none.
         sources: the instances in the order of the slices (one entry for a multi-frame instance).
+        frames: of a multi-frame instance, the frame index of each slice; else empty.
     """
 
     voxels: NDArray[np.float32]
     affine: FloatArray
     frame_of_reference: str
     sources: tuple[Dataset, ...] = ()
+    frames: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -93,15 +95,18 @@ def volume_from_instances(instances: Sequence[Dataset]) -> Volume:
         order, affine = stack(planes)
         voxels = _frame_voxels(instances[0])[order]
         sources: tuple[Dataset, ...] = (instances[0],)
+        frames = tuple(order)
     else:
         order, affine = stack([_plane(instance) for instance in instances])
         sources = tuple(instances[index] for index in order)
+        frames = ()
         voxels = np.stack([_pixels(source) for source in sources])
     return Volume(
         np.ascontiguousarray(voxels, dtype=np.float32),
         affine,
         str(instances[0].get("FrameOfReferenceUID", "")),
         sources,
+        frames,
     )
 
 

@@ -1,0 +1,67 @@
+"""The endpoint that a FHIR Subscription on ImagingStudy calls. It only puts a job in the queue.
+
+A call is a wake-up, not the queue: one that is lost is made good by the sweep.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+
+import procrastinate
+import structlog
+from fastapi import APIRouter, Request, Response
+from procrastinate.exceptions import AlreadyEnqueued
+
+QUEUE = "inference"
+CONSIDER = "inference.consider"
+SWEEP = "inference.sweep"
+SECRET_HEADER = "X-Hilum-Hook"  # noqa: S105  (a header's name)
+_STUDY = re.compile(r"(?:^|/)ImagingStudy/([A-Za-z0-9\-.]{1,64})(?:/|$)")
+
+log = structlog.get_logger(__name__)
+
+
+def router(app: procrastinate.App, secret: str) -> APIRouter:
+    """The hook's routes.
+
+    Args:
+        app: opened by the caller; the jobs need not be registered on it.
+        secret: that the Subscription sends in `X-Hilum-Hook`.
+    """
+    routes = APIRouter()
+
+    @routes.put("/hooks/imagingstudy/{path:path}")
+    @routes.post("/hooks/imagingstudy")
+    async def imaging_study_changed(request: Request, path: str = "") -> Response:
+        """HAPI sends PUT .../ImagingStudy/ID with a payload, POST without one."""
+        shown = request.headers.get(SECRET_HEADER, "")
+        if not hmac.compare_digest(shown.encode(), secret.encode()):
+            return Response(status_code=401)
+        found = _STUDY.search(path)
+        if found:
+            await defer_consider(app, found.group(1))
+        else:
+            await defer_sweep(app)
+        return Response(status_code=202)
+
+    return routes
+
+
+async def defer_consider(app: procrastinate.App, imaging_study_id: str) -> None:
+    """Queue the question whether a study needs a run; once, however often it is asked."""
+    await _defer(app, CONSIDER, f"{CONSIDER}/{imaging_study_id}", imaging_study_id=imaging_study_id)
+
+
+async def defer_sweep(app: procrastinate.App, *, window_s: int | None = None) -> None:
+    """Queue a sweep over studies and Tasks; a worker does so at its start."""
+    await _defer(app, SWEEP, SWEEP, timestamp=0, window_s=window_s)
+
+
+async def _defer(
+    app: procrastinate.App, task: str, lock: str, **arguments: str | int | None
+) -> None:
+    try:
+        await app.configure_task(task, queue=QUEUE, queueing_lock=lock).defer_async(**arguments)
+    except AlreadyEnqueued:
+        log.debug("already_queued", task=task, lock=lock)

@@ -1,0 +1,253 @@
+"""The worker's jobs: consider a study, run a Task, sweep up what hooks and dead workers left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+import procrastinate
+import structlog
+from procrastinate.exceptions import AlreadyEnqueued
+from records.client import Records
+from records.errors import NotFound, VersionConflict
+
+from inference import task as tasks
+from inference.config import InferenceConfig
+from inference.errors import InferenceError, NoModelApplies, SourceError
+from inference.fhir_results import Resource, Result, transaction
+from inference.hook import CONSIDER, QUEUE, SWEEP, defer_sweep
+from inference.models import Model, load_model
+from inference.pipeline import Findings, find_and_store
+from inference.runs import Run
+from inference.segment import Segmenter
+from inference.source import Source
+
+RUN = "inference.run"
+RESCUE = "inference.rescue"
+JOB_RETRIES = 7  # with waits that double from two seconds: about four minutes
+log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """The model of a process, read and loaded when first used, then kept."""
+
+    def __init__(self, config: InferenceConfig) -> None:
+        self._config = config
+
+    @cached_property
+    def model(self) -> Model:
+        """The bundle."""
+        return load_model(self._config.model)
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        """The bundle loaded into ONNX Runtime."""
+        return Segmenter(self.model, self._config.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What a job works with. `defer_run` queues a run for a Task id."""
+
+    config: InferenceConfig
+    records: Records
+    engine: Engine
+    defer_run: Callable[[str], Awaitable[None]]
+
+
+async def consider(deps: Deps, imaging_study_id: str) -> Resource | None:
+    """Write the Task that a study asks for, and queue it. Returns the Task, if any.
+
+    Asking twice, or after our own results have joined the study, changes nothing.
+    """
+    try:
+        study = await deps.records.read("ImagingStudy", imaging_study_id)
+    except NotFound:
+        return None
+    return await _request(deps, study)
+
+
+async def _request(deps: Deps, study: Resource) -> Resource | None:
+    identifier = tasks.identifier_for(study, deps.engine.model)
+    if identifier is None:
+        return None
+    task = await tasks.request(deps.records, study, deps.engine.model, identifier)
+    if tasks.is_final(task):
+        return task
+    if not tasks.series_of_modality(study, "MR"):
+        return await _end(deps, task, "rejected", "no model applies: the study has no MR series")
+    await deps.defer_run(task["id"])
+    return task
+
+
+async def run(deps: Deps, task_id: str) -> Resource | None:
+    """Carry out a Task. Returns it as it ended; None where another worker has it.
+
+    Raises:
+        SourceError: pixels could not be had; the job is to be tried again.
+        RecordsError: FHIR could not be had; likewise.
+    """
+    task = await deps.records.read("Task", task_id)
+    if tasks.is_final(task):
+        return task
+    study = await deps.records.read("ImagingStudy", task["focus"]["reference"].split("/")[-1])
+    this_run = tasks.run_of(task, study)
+    if tasks.identifier_for(study, deps.engine.model) != this_run.identifier:
+        return await _end(deps, task, "cancelled", "the study or the model has changed since")
+    if tasks.attempts(task) >= deps.config.max_attempts:
+        return await _end(deps, task, "failed", "the worker stopped in every attempt")
+    try:
+        task = await tasks.claim(deps.records, task)
+    except VersionConflict:
+        return None
+    return await _attempt(deps, task, study, this_run)
+
+
+async def _attempt(deps: Deps, task: Resource, study: Resource, this_run: Run) -> Resource | None:
+    last = tasks.attempts(task) >= deps.config.max_attempts
+    try:
+        findings = await asyncio.to_thread(_find, deps, study, this_run)
+    except NoModelApplies as error:
+        return await _end(deps, task, "rejected", f"no model applies: {error}")
+    except SourceError as error:
+        if not last:
+            raise
+        return await _end(deps, task, "failed", str(error))
+    except InferenceError as error:  # the same input would give the same error again
+        return await _end(deps, task, "failed", f"{type(error).__name__}: {error}")
+    except Exception as error:
+        log.exception("run_broke", run=this_run.identifier, study=this_run.study_uid)
+        if not last:
+            raise
+        # Not its text: an unforeseen error may quote patient data.
+        return await _end(deps, task, "failed", f"unexpected {type(error).__name__}")
+    return await _complete(deps, task, study, this_run, findings)
+
+
+def _find(deps: Deps, study: Resource, this_run: Run) -> Findings:
+    config = deps.config
+    source = Source(config.dicomweb_url, config.token(), config.dicomweb_timeout_s)
+    series = tasks.series_of_modality(study, "MR")
+    return find_and_store(this_run, series, source, deps.engine.segmenter)
+
+
+async def _complete(
+    deps: Deps, task: Resource, study: Resource, this_run: Run, findings: Findings
+) -> Resource | None:
+    result = Result(
+        run=this_run,
+        model=deps.engine.model,
+        task=tasks.prepare_completion(task),
+        study=study,
+        organization=deps.config.organization,
+        measurements=findings.measurements,
+        images=findings.images,
+        seg_uid=findings.seg_uid,
+        sr_uid=findings.sr_uid,
+        inputs=findings.inputs,
+    )
+    try:
+        await deps.records.transaction(transaction(result))
+    except VersionConflict:  # another worker took the Task over and ends it
+        log.warning("run_taken_over", run=this_run.identifier)
+        return None
+    log.info("run_completed", run=this_run.identifier, study=this_run.study_uid)
+    completed: Resource = await deps.records.read("Task", task["id"])
+    return completed
+
+
+async def _end(deps: Deps, task: Resource, status: str, reason: str) -> Resource | None:
+    log.info("run_ended", task=task["id"], status=status, reason=reason)
+    try:
+        return await tasks.end(deps.records, task, status, reason)
+    except VersionConflict:
+        return None
+
+
+async def sweep(deps: Deps, window_s: int) -> int:
+    """Find studies without a Task and Tasks without a worker. Returns how many were taken up.
+
+    A hook call that waits while the FHIR server is killed is lost, so this is what makes a run
+    certain; the hook only makes it quick.
+    """
+    now = datetime.now(UTC)
+    since = tasks.instant(now - timedelta(seconds=window_s))
+    studies = await deps.records.search("ImagingStudy", {"_lastUpdated": f"gt{since}"})
+    wanted = {
+        identifier: study
+        for study in studies
+        if (identifier := tasks.identifier_for(study, deps.engine.model))
+    }
+    known = await tasks.existing_identifiers(deps.records, wanted)
+    missing = [study for identifier, study in wanted.items() if identifier not in known]
+    for study in missing:
+        await _request(deps, study)
+    stuck = await tasks.unfinished(deps.records, now - timedelta(seconds=deps.config.stuck_s))
+    for task in stuck:
+        await deps.defer_run(task["id"])
+    if missing or stuck:
+        log.info("swept", studies=len(missing), tasks=len(stuck))
+    return len(missing) + len(stuck)
+
+
+async def rescue(app: procrastinate.App, stalled_s: int) -> int:
+    """Put the jobs of dead workers back into the queue. Returns how many."""
+    stalled = await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=stalled_s)
+    jobs = list(stalled)
+    for job in jobs:
+        log.warning("job_rescued", job=job.id, task=job.task_name, attempts=job.attempts)
+        await app.job_manager.retry_job(job)
+    return len(jobs)
+
+
+def register(app: procrastinate.App, config: InferenceConfig) -> None:
+    """Put the jobs on an App. Nothing connects or loads before the first job runs."""
+    engine = Engine(config)
+    retry = procrastinate.RetryStrategy(max_attempts=JOB_RETRIES, exponential_wait=2)
+
+    async def defer_run(task_id: str) -> None:
+        lock = f"{RUN}/{task_id}"
+        try:
+            # `lock`: one at a time per Task; `queueing_lock`: one waiting per Task.
+            job = app.configure_task(RUN, queue=QUEUE, lock=lock, queueing_lock=lock)
+            await job.defer_async(task_id=task_id)
+        except AlreadyEnqueued:
+            log.debug("already_queued", task=task_id)
+
+    def deps(records: Records) -> Deps:
+        return Deps(config, records, engine, defer_run)
+
+    def records() -> Records:
+        return Records(config.records_url, config.records_secret)
+
+    @app.task(name=CONSIDER, queue=QUEUE, retry=retry)
+    async def consider_job(imaging_study_id: str) -> None:
+        async with records() as opened:
+            await consider(deps(opened), imaging_study_id)
+
+    @app.task(name=RUN, queue=QUEUE, retry=retry)
+    async def run_job(task_id: str) -> None:
+        async with records() as opened:
+            await run(deps(opened), task_id)
+
+    @app.periodic(cron="* * * * *")
+    @app.task(name=SWEEP, queue=QUEUE, queueing_lock=SWEEP)
+    async def sweep_job(timestamp: int, window_s: int | None = None) -> None:
+        del timestamp
+        async with records() as opened:
+            await sweep(deps(opened), window_s or config.sweep_window_s)
+
+    @app.periodic(cron="* * * * * */10")
+    @app.task(name=RESCUE, queue=QUEUE, queueing_lock=RESCUE)
+    async def rescue_job(timestamp: int) -> None:
+        del timestamp
+        await rescue(app, config.stalled_s)
+
+
+async def at_start(app: procrastinate.App, config: InferenceConfig) -> None:
+    """What a worker does when it starts: rescue and sweep far back."""
+    await rescue(app, config.stalled_s)
+    await defer_sweep(app, window_s=config.startup_window_s)

@@ -1,0 +1,189 @@
+"""Task: the FHIR record of one run, and the only place where its states are changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from records.client import Records
+
+from inference.fhir_results import RUN_SYSTEM, Resource
+from inference.models import Model
+from inference.runs import Run, run_identifier
+
+FINAL = frozenset({"completed", "failed", "rejected", "cancelled", "entered-in-error"})
+DERIVED_MODALITIES = frozenset({"SEG", "SR", "PR", "KO", "DOC", "RWV", "REG", "PMAP", "RTSTRUCT"})
+UID_SYSTEM = "urn:dicom:uid"
+OID = "urn:oid:"
+ATTEMPTS = "attempts"
+REASON_LENGTH = 300
+
+
+def acquired_uids(study: Resource) -> list[str]:
+    """SOP Instance UIDs of the acquired instances of an ImagingStudy; derived series left out."""
+    return [
+        instance["uid"]
+        for series in study.get("series", [])
+        if series["modality"]["code"] not in DERIVED_MODALITIES
+        for instance in series.get("instance", [])
+    ]
+
+
+def series_of_modality(study: Resource, modality: str) -> list[str]:
+    """Series Instance UIDs of one modality."""
+    return [s["uid"] for s in study.get("series", []) if s["modality"]["code"] == modality]
+
+
+def study_uid(study: Resource) -> str:
+    """The Study Instance UID of an ImagingStudy.
+
+    Raises:
+        ValueError: it has none; the gateway never writes such a one.
+    """
+    for identifier in study.get("identifier", []):
+        if identifier.get("system") == UID_SYSTEM:
+            return str(identifier["value"]).removeprefix(OID)
+    raise ValueError(f"ImagingStudy/{study.get('id')} has no Study Instance UID")
+
+
+def identifier_for(study: Resource, model: Model) -> str | None:
+    """The identifier of the run that this study asks for, or None where nothing was acquired."""
+    acquired = acquired_uids(study)
+    return run_identifier(model.label, acquired) if acquired else None
+
+
+def run_of(task: Resource, study: Resource) -> Run:
+    """The run that a Task stands for; dated by the Task, not by the clock."""
+    return Run(_identifier(task), study_uid(study), datetime.fromisoformat(task["authoredOn"]))
+
+
+def is_final(task: Resource) -> bool:
+    """Whether the Task has ended, in whatever way."""
+    return task["status"] in FINAL
+
+
+def attempts(task: Resource) -> int:
+    """How often a worker has claimed the Task."""
+    return next(
+        (int(i["valueInteger"]) for i in task.get("input", []) if i["type"]["text"] == ATTEMPTS),
+        0,
+    )
+
+
+def new_task(study: Resource, model: Model, identifier: str) -> Resource:
+    """A requested Task for a study."""
+    now = _now()
+    return {
+        "resourceType": "Task",
+        "identifier": [{"system": RUN_SYSTEM, "value": identifier}],
+        "status": "requested",
+        "intent": "order",
+        "code": {"text": "Segment and measure brain lesions"},
+        "description": model.description,
+        "focus": {"reference": f"ImagingStudy/{study['id']}"},
+        "for": study["subject"],
+        "authoredOn": now,
+        "lastModified": now,
+        "input": [
+            {"type": {"text": "model"}, "valueString": model.label},
+            {"type": {"text": "model-digest"}, "valueString": f"sha256:{model.digest}"},
+            {"type": {"text": ATTEMPTS}, "valueInteger": 0},
+        ],
+    }
+
+
+async def request(records: Records, study: Resource, model: Model, identifier: str) -> Resource:
+    """The Task of a run: created, or the one that is there already."""
+    query = f"identifier={RUN_SYSTEM}|{identifier}"
+    task: Resource = await records.create(new_task(study, model, identifier), if_none_exist=query)
+    return task
+
+
+async def claim(records: Records, task: Resource) -> Resource:
+    """Take the Task for one attempt.
+
+    Raises:
+        VersionConflict: another worker was quicker.
+    """
+    claimed = _with_attempts(task, attempts(task) + 1)
+    claimed |= {"status": "in-progress", "lastModified": _now()}
+    claimed.setdefault("executionPeriod", {"start": _now()})
+    updated: Resource = await records.update(claimed, if_match=True)
+    return updated
+
+
+async def renew(records: Records, task: Resource) -> Resource:
+    """Say that the run is alive, so that no sweep offers it to another worker.
+
+    Raises:
+        VersionConflict: another worker has taken it over.
+    """
+    updated: Resource = await records.update(task | {"lastModified": _now()}, if_match=True)
+    return updated
+
+
+async def end(records: Records, task: Resource, status: str, reason: str) -> Resource:
+    """End a Task without a result: failed, rejected or cancelled, with the reason.
+
+    Raises:
+        VersionConflict: another worker has changed it.
+    """
+    ended = task | {
+        "status": status,
+        "statusReason": {"text": reason[:REASON_LENGTH]},
+        "lastModified": _now(),
+    }
+    ended["executionPeriod"] = task.get("executionPeriod", {}) | {"end": _now()}
+    updated: Resource = await records.update(ended, if_match=True)
+    return updated
+
+
+def prepare_completion(task: Resource) -> Resource:
+    """The Task as the final transaction takes it: ended now."""
+    now = _now()
+    period = task.get("executionPeriod", {}) | {"end": now}
+    return task | {"lastModified": now, "executionPeriod": period}
+
+
+async def existing_identifiers(records: Records, identifiers: Iterable[str]) -> set[str]:
+    """Which of the run identifiers have a Task."""
+    wanted = sorted(set(identifiers))
+    found: set[str] = set()
+    for start in range(0, len(wanted), 20):
+        tokens = ",".join(f"{RUN_SYSTEM}|{value}" for value in wanted[start : start + 20])
+        tasks = await records.search("Task", {"identifier": tokens, "_elements": "identifier"})
+        found.update(_identifier(task) for task in tasks)
+    return found
+
+
+async def unfinished(records: Records, before: datetime) -> list[Resource]:
+    """Tasks of ours that have not ended and have not been touched since `before`."""
+    params = {
+        "identifier": f"{RUN_SYSTEM}|",
+        "status": "requested,in-progress",
+        "_lastUpdated": f"lt{instant(before)}",
+        "_elements": "identifier,status",
+    }
+    tasks: list[Resource] = await records.search("Task", params)
+    return tasks
+
+
+def instant(at: datetime) -> str:
+    """A full timestamp for a search: a bare date would be read as the whole day."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _identifier(task: Resource) -> str:
+    return next(str(i["value"]) for i in task["identifier"] if i.get("system") == RUN_SYSTEM)
+
+
+def _with_attempts(task: Resource, count: int) -> Resource:
+    inputs: list[dict[str, Any]] = [
+        entry for entry in task.get("input", []) if entry["type"]["text"] != ATTEMPTS
+    ]
+    return task | {"input": [*inputs, {"type": {"text": ATTEMPTS}, "valueInteger": count}]}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
