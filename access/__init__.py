@@ -1,1 +1,22 @@
-"""The guard: who may. Callers, scopes, tokens, audit spool."""
+"""The guard: who may. Callers, scopes, tokens, audit spool. Knows neither store."""
+
+from access.audit import AuditEventKind, AuditRecord, AuditSpool, SpoolReader
+from access.caller import Caller
+from access.errors import AccessError, Forbidden, InvalidToken, Unauthorized
+from access.scopes import Interaction, Scopes
+from access.tokens import TokenAuthority
+
+__all__ = [
+    "AccessError",
+    "AuditEventKind",
+    "AuditRecord",
+    "AuditSpool",
+    "Caller",
+    "Forbidden",
+    "Interaction",
+    "InvalidToken",
+    "Scopes",
+    "SpoolReader",
+    "TokenAuthority",
+    "Unauthorized",
+]
