@@ -50,18 +50,30 @@ def router(app: procrastinate.App, secret: str) -> APIRouter:
 
 async def defer_consider(app: procrastinate.App, imaging_study_id: str) -> None:
     """Queue the question whether a study needs a run; once, however often it is asked."""
-    await _defer(app, CONSIDER, f"{CONSIDER}/{imaging_study_id}", imaging_study_id=imaging_study_id)
+    lock = f"{CONSIDER}/{imaging_study_id}"
+    await defer_job(app, CONSIDER, queueing_lock=lock, imaging_study_id=imaging_study_id)
 
 
 async def defer_sweep(app: procrastinate.App, *, window_s: int | None = None) -> None:
     """Queue a sweep over studies and Tasks; a worker does so at its start."""
-    await _defer(app, SWEEP, SWEEP, timestamp=0, window_s=window_s)
+    await defer_job(app, SWEEP, queueing_lock=SWEEP, timestamp=0, window_s=window_s)
 
 
-async def _defer(
-    app: procrastinate.App, task: str, lock: str, **arguments: str | int | None
+async def defer_job(
+    app: procrastinate.App,
+    job: str,
+    *,
+    queueing_lock: str,
+    lock: str | None = None,
+    wait_s: int = 0,
+    **arguments: str | int | None,
 ) -> None:
+    """Queue a job, unless one with the same queueing lock waits already."""
+    delay = {"seconds": wait_s} if wait_s else None
+    deferrer = app.configure_task(
+        job, queue=QUEUE, lock=lock, queueing_lock=queueing_lock, schedule_in=delay
+    )
     try:
-        await app.configure_task(task, queue=QUEUE, queueing_lock=lock).defer_async(**arguments)
+        await deferrer.defer_async(**arguments)
     except AlreadyEnqueued:
-        log.debug("already_queued", task=task, lock=lock)
+        log.debug("already_queued", job=job, lock=queueing_lock)

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 import procrastinate
 import structlog
-from procrastinate.exceptions import AlreadyEnqueued
-from records.client import Records
-from records.errors import NotFound, VersionConflict
+from procrastinate.exceptions import UniqueViolation
+from procrastinate.jobs import Status
 
 from inference import task as tasks
 from inference.config import InferenceConfig
 from inference.errors import InferenceError, NoModelApplies, SourceError
 from inference.fhir_results import Resource, Result, transaction
-from inference.hook import CONSIDER, QUEUE, SWEEP, defer_sweep
+from inference.hook import CONSIDER, QUEUE, SWEEP, defer_job, defer_sweep
 from inference.models import Model, load_model
 from inference.pipeline import Findings, find_and_store
 from inference.runs import Run
 from inference.segment import Segmenter
 from inference.source import Source
+from records.client import Records
+from records.errors import NotFound, VersionConflict
 
 RUN = "inference.run"
 RESCUE = "inference.rescue"
-JOB_RETRIES = 7  # with waits that double from two seconds: about four minutes
+JOB_RETRIES = 7  # with waits that double from `retry_wait_s`: about four minutes
 log = structlog.get_logger(__name__)
 
 
@@ -36,6 +38,7 @@ class Engine:
 
     def __init__(self, config: InferenceConfig) -> None:
         self._config = config
+        self.turn = asyncio.Semaphore(1)  # one run at a time uses the cores and the memory
 
     @cached_property
     def model(self) -> Model:
@@ -64,7 +67,7 @@ async def consider(deps: Deps, imaging_study_id: str) -> Resource | None:
     Asking twice, or after our own results have joined the study, changes nothing.
     """
     try:
-        study = await deps.records.read("ImagingStudy", imaging_study_id)
+        study: Resource = await deps.records.read("ImagingStudy", imaging_study_id)
     except NotFound:
         return None
     return await _request(deps, study)
@@ -90,7 +93,7 @@ async def run(deps: Deps, task_id: str) -> Resource | None:
         SourceError: pixels could not be had; the job is to be tried again.
         RecordsError: FHIR could not be had; likewise.
     """
-    task = await deps.records.read("Task", task_id)
+    task: Resource = await deps.records.read("Task", task_id)
     if tasks.is_final(task):
         return task
     study = await deps.records.read("ImagingStudy", task["focus"]["reference"].split("/")[-1])
@@ -195,27 +198,27 @@ async def sweep(deps: Deps, window_s: int) -> int:
 
 async def rescue(app: procrastinate.App, stalled_s: int) -> int:
     """Put the jobs of dead workers back into the queue. Returns how many."""
-    stalled = await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=stalled_s)
-    jobs = list(stalled)
-    for job in jobs:
+    stalled = list(
+        await app.job_manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=stalled_s)
+    )
+    for job in stalled:
         log.warning("job_rescued", job=job.id, task=job.task_name, attempts=job.attempts)
-        await app.job_manager.retry_job(job)
-    return len(jobs)
+        try:
+            await app.job_manager.retry_job(job)
+        except UniqueViolation:
+            # The same job waits already. The dead one must go, or its lock would hold that up.
+            await app.job_manager.finish_job(job, Status.FAILED, delete_job=False)
+    return len(stalled)
 
 
 def register(app: procrastinate.App, config: InferenceConfig) -> None:
     """Put the jobs on an App. Nothing connects or loads before the first job runs."""
     engine = Engine(config)
-    retry = procrastinate.RetryStrategy(max_attempts=JOB_RETRIES, exponential_wait=2)
 
     async def defer_run(task_id: str) -> None:
+        # `lock`: one at a time per Task; `queueing_lock`: one waiting per Task.
         lock = f"{RUN}/{task_id}"
-        try:
-            # `lock`: one at a time per Task; `queueing_lock`: one waiting per Task.
-            job = app.configure_task(RUN, queue=QUEUE, lock=lock, queueing_lock=lock)
-            await job.defer_async(task_id=task_id)
-        except AlreadyEnqueued:
-            log.debug("already_queued", task=task_id)
+        await defer_job(app, RUN, lock=lock, queueing_lock=lock, task_id=task_id)
 
     def deps(records: Records) -> Deps:
         return Deps(config, records, engine, defer_run)
@@ -223,14 +226,16 @@ def register(app: procrastinate.App, config: InferenceConfig) -> None:
     def records() -> Records:
         return Records(config.records_url, config.records_secret)
 
-    @app.task(name=CONSIDER, queue=QUEUE, retry=retry)
-    async def consider_job(imaging_study_id: str) -> None:
-        async with records() as opened:
+    @app.task(name=CONSIDER, queue=QUEUE)
+    async def consider_job(imaging_study_id: str, tries: int = 0) -> None:
+        retried = again(app, config, CONSIDER, tries, imaging_study_id=imaging_study_id)
+        async with retried, records() as opened:
             await consider(deps(opened), imaging_study_id)
 
-    @app.task(name=RUN, queue=QUEUE, retry=retry)
-    async def run_job(task_id: str) -> None:
-        async with records() as opened:
+    @app.task(name=RUN, queue=QUEUE)
+    async def run_job(task_id: str, tries: int = 0) -> None:
+        retried = again(app, config, RUN, tries, task_id=task_id)
+        async with retried, engine.turn, records() as opened:
             await run(deps(opened), task_id)
 
     @app.periodic(cron="* * * * *")
@@ -245,6 +250,39 @@ def register(app: procrastinate.App, config: InferenceConfig) -> None:
     async def rescue_job(timestamp: int) -> None:
         del timestamp
         await rescue(app, config.stalled_s)
+
+
+@asynccontextmanager
+async def again(
+    app: procrastinate.App, config: InferenceConfig, job: str, tries: int, **arguments: str
+) -> AsyncIterator[None]:
+    """Queue the same job anew, later, when the body fails; after enough tries let it fail.
+
+    Procrastinate's own retry is not used: it puts the running job back, which collides with the
+    queueing lock where a sweep has queued the same job meanwhile.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Boundary of a job: whatever it was, a failed job is taken up again by the sweep.
+        if tries >= JOB_RETRIES:
+            raise
+        wait_s = config.retry_wait_s * 2**tries
+        log.warning("job_tried_again", job=job, tries=tries, wait_s=wait_s, error=_kind(error))
+        lock = f"{job}/{next(iter(arguments.values()))}"
+        await defer_job(
+            app,
+            job,
+            lock=lock if job == RUN else None,
+            queueing_lock=lock,
+            wait_s=wait_s,
+            tries=tries + 1,
+            **arguments,
+        )
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__
 
 
 async def at_start(app: procrastinate.App, config: InferenceConfig) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from records.client import Records
-
 from inference.fhir_results import RUN_SYSTEM, Resource
 from inference.models import Model
 from inference.runs import Run, run_identifier
+from records.client import Records
 
 FINAL = frozenset({"completed", "failed", "rejected", "cancelled", "entered-in-error"})
 DERIVED_MODALITIES = frozenset({"SEG", "SR", "PR", "KO", "DOC", "RWV", "REG", "PMAP", "RTSTRUCT"})
@@ -110,16 +109,6 @@ async def claim(records: Records, task: Resource) -> Resource:
     claimed |= {"status": "in-progress", "lastModified": _now()}
     claimed.setdefault("executionPeriod", {"start": _now()})
     updated: Resource = await records.update(claimed, if_match=True)
-    return updated
-
-
-async def renew(records: Records, task: Resource) -> Resource:
-    """Say that the run is alive, so that no sweep offers it to another worker.
-
-    Raises:
-        VersionConflict: another worker has taken it over.
-    """
-    updated: Resource = await records.update(task | {"lastModified": _now()}, if_match=True)
     return updated
 
 
