@@ -1,0 +1,148 @@
+"""Every code that Hilum writes into FHIR, as constants.
+
+Sources: DICOM PS3.16 (CID 7150, 7162, 7168, 7469, annex D), LOINC as used by US Core 6.1.0 and
+HL7 mCODE STU4, SNOMED CT as used by DICOM, UCUM, HL7 terminology. Where no standard code exists
+the code is our own (BRAIN_LESION).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SCT = "http://snomed.info/sct"
+LOINC = "http://loinc.org"
+DCM = "http://dicom.nema.org/resources/ontology/DCM"
+NCIT = "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl"
+UCUM = "http://unitsofmeasure.org"
+V2_0203 = "http://terminology.hl7.org/CodeSystem/v2-0203"
+OBSERVATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
+AUDIT_TYPE = "http://terminology.hl7.org/CodeSystem/audit-event-type"
+AUDIT_SOURCE = "http://terminology.hl7.org/CodeSystem/security-source-type"
+RESTFUL = "http://hl7.org/fhir/restful-interaction"
+PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+ROLE_CLASS = "http://terminology.hl7.org/CodeSystem/v3-RoleClass"
+PROVENANCE_AGENT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+ENDPOINT_CONNECTION = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
+ENDPOINT_PAYLOAD = "http://terminology.hl7.org/CodeSystem/endpoint-payload-type"
+DATA_ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+PERFORMER_FUNCTION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+BRAIN_LESION = "https://hilum.dev/fhir/CodeSystem/brain-lesion"
+PATIENT_FLAG = "https://hilum.dev/fhir/CodeSystem/patient-flag"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One code of one system, with the display that the system gives it."""
+
+    system: str
+    code: str
+    display: str
+
+    @property
+    def coding(self) -> dict[str, str]:
+        """As a FHIR Coding."""
+        return {"system": self.system, "code": self.code, "display": self.display}
+
+
+def concept(*codes: Code, text: str | None = None) -> dict[str, Any]:
+    """A FHIR CodeableConcept of several codings that mean the same."""
+    result: dict[str, Any] = {"coding": [code.coding for code in codes]}
+    return result | {"text": text} if text else result
+
+
+def quantity(value: float, unit: Code) -> dict[str, Any]:
+    """A FHIR Quantity with its UCUM unit."""
+    return {"value": value, "unit": unit.display, "system": unit.system, "code": unit.code}
+
+
+# Measurements. LOINC first: US Core binds Observation.code to LOINC (extensible).
+VOLUME = Code(SCT, "118565006", "Volume")
+TUMOUR_SIZE = Code(LOINC, "21889-1", "Size Tumor")
+LONGEST_DIAMETER = Code(LOINC, "33728-7", "Size.maximum dimension in Tumor")
+ADDITIONAL_DIAMETER = Code(LOINC, "33729-5", "Size additional dimension in Tumor")
+LONG_AXIS = Code(SCT, "103339001", "Long axis")
+SHORT_AXIS = Code(SCT, "103340004", "Short axis")
+PERPENDICULAR_AXIS = Code(SCT, "131189007", "Perpendicular Axis")
+VOLUME_FROM_REGIONS = Code(
+    DCM, "121217", "Volume estimated from three or more non-coplanar 2D regions"
+)
+CENTROID = Code(BRAIN_LESION, "centroid", "Centre of mass")
+COMPONENTS = Code(BRAIN_LESION, "components", "Number of connected components")
+ENHANCEMENT_RATIO = Code(BRAIN_LESION, "enhancement-ratio", "T1 signal after/before contrast")
+
+# What was measured: DICOM CID 7168, and our own names for unions of its segments.
+EDEMA = Code(SCT, "79654002", "Edema")
+NECROSIS = Code(SCT, "6574001", "Necrosis")
+ENHANCING_LESION = Code(NCIT, "C113842", "Enhancing Lesion")
+NON_ENHANCING_LESION = Code(NCIT, "C81175", "Non-Enhancing Lesion")
+NEOPLASM = Code(SCT, "108369006", "Neoplasm")
+NEOPLASM_PRIMARY = Code(SCT, "372087000", "Neoplasm, Primary")
+TUMOUR_CORE = Code(BRAIN_LESION, "TC", "Tumour core")
+WHOLE_TUMOUR = Code(BRAIN_LESION, "WT", "Whole tumour")
+MORPHOLOGICALLY_ABNORMAL = Code(SCT, "49755003", "Morphologically Abnormal Structure")
+BRAIN = Code(SCT, "12738006", "Brain")
+
+# Units.
+MILLILITRE = Code(UCUM, "mL", "mL")
+MILLIMETRE = Code(UCUM, "mm", "mm")
+RATIO = Code(UCUM, "{ratio}", "ratio")
+COUNT = Code(UCUM, "1", "1")
+
+# Reports, observations and their categories.
+IMAGING = Code(OBSERVATION_CATEGORY, "imaging", "Imaging")
+RADIOLOGY = Code(LOINC, "LP29684-5", "Radiology")
+IMAGING_NARRATIVE = Code(LOINC, "18748-4", "Diagnostic imaging study")
+MEASUREMENT_REPORT = Code(DCM, "126000", "Imaging Measurement Report")
+KEY_IMAGES = Code(DCM, "113000", "Of Interest")
+TRACKING_UID = Code(DCM, "112040", "Tracking Unique Identifier")
+SOURCE_IMAGE = Code(DCM, "121112", "Source of Measurement")
+
+# The algorithm.
+ARTIFICIAL_INTELLIGENCE = Code(DCM, "123110", "Artificial Intelligence")
+ALGORITHM_NAME = Code(DCM, "111001", "Algorithm Name")
+ALGORITHM_VERSION = Code(DCM, "111003", "Algorithm Version")
+ASSEMBLER = Code(PROVENANCE_AGENT, "assembler", "Assembler")
+AUTHOR = Code(PROVENANCE_AGENT, "author", "Author")
+
+# Imaging studies and their endpoints.
+ACCESSION_TYPE = Code(V2_0203, "ACSN", "Accession ID")
+PLACER_TYPE = Code(V2_0203, "PLAC", "Placer Identifier")
+MEDICAL_RECORD_TYPE = Code(V2_0203, "MR", "Medical record number")
+ACCESSION_NUMBER = Code(DCM, "121022", "Accession Number")
+WADO_RS = Code(ENDPOINT_CONNECTION, "dicom-wado-rs", "DICOM WADO-RS")
+ANY_PAYLOAD = Code(ENDPOINT_PAYLOAD, "none", "None")
+STUDY_PAYLOAD = Code(DCM, "113014", "Study")
+PERFORMER = Code(PERFORMER_FUNCTION, "PRF", "performer")
+
+# Flags on a patient: facts for a person to look at, never acted on by us.
+DEMOGRAPHICS_DIFFER = Code(
+    PATIENT_FLAG, "demographics-differ", "Imaging demographics differ from the record"
+)
+UNIDENTIFIED = Code(PATIENT_FLAG, "unidentified", "No patient identifier in the images")
+
+# Audit events (IHE BALP).
+AUDIT_REST = Code(AUDIT_TYPE, "rest", "RESTful Operation")
+AUDIT_DICOM_QUERY = Code(DCM, "110112", "Query")
+AUDIT_DICOM_STORE = Code(DCM, "110104", "DICOM Instances Transferred")
+AUDIT_EXPORT = Code(DCM, "110106", "Export")
+AUDIT_ACCESS = Code(DCM, "110103", "DICOM Instances Accessed")
+AUDIT_LOGIN = Code(DCM, "110114", "User Authentication")
+AUDIT_ALERT = Code(DCM, "110113", "Security Alert")
+AUDIT_APPLICATION = Code(DCM, "110100", "Application Activity")
+SOURCE_ROLE = Code(DCM, "110153", "Source Role ID")
+DESTINATION_ROLE = Code(DCM, "110152", "Destination Role ID")
+INFORMATION_RECIPIENT = Code(PARTICIPATION, "IRCP", "information recipient")
+APPLICATION_SERVER = Code(AUDIT_SOURCE, "4", "Application Server")
+ENTITY_PERSON = Code(ENTITY_TYPE, "1", "Person")
+ENTITY_SYSTEM_OBJECT = Code(ENTITY_TYPE, "2", "System Object")
+ROLE_PATIENT = Code(ENTITY_ROLE, "1", "Patient")
+ROLE_DOMAIN_RESOURCE = Code(ENTITY_ROLE, "4", "Domain Resource")
+ROLE_QUERY = Code(ENTITY_ROLE, "24", "Query")
+
+
+def all_codes() -> list[Code]:
+    """Every code above, for the check that each is in a value set of `profiles/`."""
+    return [value for value in globals().values() if isinstance(value, Code)]

@@ -1,0 +1,91 @@
+"""Identifier systems, references and ids that Hilum writes."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid5
+
+CANONICAL = "https://hilum.dev/fhir"
+SID = f"{CANONICAL}/sid"
+
+DICOM_UID = "urn:dicom:uid"
+URI = "urn:ietf:rfc:3986"
+INFERENCE_RUN = f"{SID}/inference-run"
+REPORT = f"{SID}/report"
+ENDPOINT = f"{SID}/endpoint"
+AUDIT_EVENT = f"{SID}/audit-event"
+AE_TITLE = f"{SID}/ae-title"
+UNSPECIFIED_ISSUER = f"{SID}/unspecified-issuer"
+UNIDENTIFIED_PATIENT = f"{SID}/unidentified-patient"
+_ISSUER = f"{SID}/issuer"
+_ACCESSION_ISSUER = f"{SID}/accession"
+
+_NAMESPACE = UUID("6f6d1f4e-2c0b-5f43-9a42-0a5c4f1a7d10")
+
+
+def oid(uid: str) -> str:
+    """A DICOM UID as the URN that FHIR writes."""
+    return f"urn:oid:{uid}"
+
+
+def uid_of(urn: str) -> str:
+    """The DICOM UID in a `urn:oid:`; other text comes back as it is."""
+    return urn.removeprefix("urn:oid:")
+
+
+def study_identifier(study_uid: str) -> dict[str, Any]:
+    """ImagingStudy.identifier for a Study Instance UID."""
+    return {"system": DICOM_UID, "value": oid(study_uid)}
+
+
+def study_uid_of(imaging_study: dict[str, Any]) -> str | None:
+    """Study Instance UID of an ImagingStudy, or None when it carries none."""
+    for identifier in imaging_study.get("identifier", []):
+        if identifier.get("system") == DICOM_UID:
+            return uid_of(str(identifier.get("value", "")))
+    return None
+
+
+def issuer_system(issuer: str) -> str:
+    """Identifier system for an issuer that DICOM names by local text (0010,0021).
+
+    The text is kept whole, percent-encoded, so that two issuers never share a system.
+    """
+    return f"{_ISSUER}/{quote(issuer, safe='')}"
+
+
+def accession_system(issuer: str | None) -> str:
+    """Identifier system for an accession number; issuer as in (0008,0051), or None."""
+    return f"{_ACCESSION_ISSUER}/{quote(issuer, safe='')}" if issuer else f"{_ACCESSION_ISSUER}"
+
+
+def token(system: str, value: str) -> str:
+    """A search token `system|value`; commas, pipes and backslashes in it are escaped."""
+    return f"{_escape(system)}|{_escape(value)}"
+
+
+def by_identifier(system: str, value: str) -> str:
+    """A conditional query `identifier=system|value`, percent-encoded for a URL or a header."""
+    return f"identifier={quote(token(system, value), safe='')}"
+
+
+def derived_uuid(*parts: str) -> str:
+    """A UUID (version 5) that always comes out the same for the same parts."""
+    return str(uuid5(_NAMESPACE, "\x1f".join(parts)))
+
+
+def urn_uuid(*parts: str) -> str:
+    """`derived_uuid` as a fullUrl inside a transaction."""
+    return f"urn:uuid:{derived_uuid(*parts)}"
+
+
+def reference(resource: dict[str, Any]) -> dict[str, str]:
+    """A literal relative reference to a stored resource."""
+    return {"reference": f"{resource['resourceType']}/{resource['id']}"}
+
+
+def _escape(text: str) -> str:
+    for special in ("\\", ",", "$", "|"):
+        text = text.replace(special, "\\" + special)
+    return text
