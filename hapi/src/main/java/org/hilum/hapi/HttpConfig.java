@@ -2,6 +2,7 @@ package org.hilum.hapi;
 
 import ca.uhn.fhir.batch2.jobs.bulkmodify.reindex.ReindexProvider;
 import ca.uhn.fhir.batch2.jobs.export.BulkDataExportProvider;
+import ca.uhn.fhir.context.FhirContext;
 import ca.uhn.fhir.context.support.IValidationSupport;
 import ca.uhn.fhir.jpa.api.config.JpaStorageSettings;
 import ca.uhn.fhir.jpa.api.dao.IFhirSystemDao;
@@ -46,9 +47,15 @@ class HttpConfig {
   }
 
   @Bean
+  ServletRegistrationBean<Health> health() {
+    return new ServletRegistrationBean<>(new Health(ready::get), Health.PATH);
+  }
+
+  /** Before every servlet. (Tomcat runs filters only for paths that some servlet is mapped to.) */
+  @Bean
   FilterRegistrationBean<InternalDoor> internalDoor() {
     var secret = InternalDoor.secretFromEnvironment().orElseThrow();
-    var registration = new FilterRegistrationBean<>(new InternalDoor(secret, ready::get));
+    var registration = new FilterRegistrationBean<>(new InternalDoor(secret));
     registration.addUrlPatterns("/*");
     registration.setOrder(Integer.MIN_VALUE);
     return registration;
@@ -113,7 +120,7 @@ class HttpConfig {
   /** HAPI's servlet without its X-Powered-By header, which names the exact version to attackers. */
   private static final class QuietServer extends RestfulServer {
 
-    QuietServer(ca.uhn.fhir.context.FhirContext context) {
+    QuietServer(FhirContext context) {
       super(context);
     }
 

@@ -16,6 +16,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
+import javax.sql.DataSource;
 import org.hl7.fhir.r4.model.SearchParameter;
 import org.hl7.fhir.utilities.npm.NpmPackage;
 import org.slf4j.Logger;
@@ -57,7 +58,7 @@ class SearchParameters implements ApplicationRunner {
       DaoRegistry daos,
       ISearchParamRegistry registry,
       FhirContext context,
-      javax.sql.DataSource dataSource,
+      DataSource dataSource,
       @Value("${hilum.profiles}") Path folder,
       @Value("${hilum.us-core-packages}") List<String> packageNames)
       throws IOException {
