@@ -139,14 +139,14 @@ class Settings(BaseSettings):
         description="Credential between our own processes and HAPI. Default: generated once in "
         "the data folder; set it when the processes run on several machines.",
     )
-    http: Http = Field(default_factory=Http)
-    dimse: Dimse = Field(default_factory=Dimse)
-    database: Database = Field(default_factory=Database)
-    hapi: Hapi = Field(default_factory=Hapi)
-    publish: Publish = Field(default_factory=Publish)
-    inference: Inference = Field(default_factory=Inference)
-    reports: Reports = Field(default_factory=Reports)
-    storage: Storage = Field(default_factory=Storage)
+    http: Http = Http()
+    dimse: Dimse = Dimse()
+    database: Database = Database()
+    hapi: Hapi = Hapi()
+    publish: Publish = Publish()
+    inference: Inference = Inference()
+    reports: Reports = Reports()
+    storage: Storage = Storage()
 
     @classmethod
     def settings_customise_sources(

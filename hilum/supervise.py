@@ -7,10 +7,8 @@ A part that dies is started again with a growing pause; what it was doing is saf
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +16,13 @@ from pathlib import Path
 
 import structlog
 
+from hilum.death_signal import set_death_signal
+
 log = structlog.get_logger(__name__)
 
 PAUSES_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)  # before the n-th restart in a row
 STEADY_S = 60.0  # a part that ran this long starts counting from the first pause again
 LOG_LIMIT = 32 * 1024 * 1024  # bytes of an old log kept from the last start
-PR_SET_PDEATHSIG = 1
 
 
 class PartFailed(Exception):
@@ -41,12 +40,11 @@ class Part:
     log: Path
     start_timeout_s: float = 180.0
     stop_timeout_s: float = 30.0
+    stop_signal: signal.Signals = signal.SIGTERM
 
 
-def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent is killed; elsewhere nothing happens."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with_parent() -> None:
+    set_death_signal(signal.SIGKILL)
 
 
 def tail(path: Path, lines: int = 12) -> str:
@@ -112,7 +110,7 @@ class Supervisor:
         process = self.process
         if process is None or process.returncode is not None:
             return
-        process.terminate()
+        process.send_signal(self.part.stop_signal)
         try:
             await asyncio.wait_for(process.wait(), self.part.stop_timeout_s)
         except TimeoutError:
@@ -130,7 +128,7 @@ class Supervisor:
                 env={**os.environ, **self.part.environment},
                 # Its own session: Ctrl-C reaches only us, and we stop the parts in order.
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=_die_with_parent,
             )
         self.on_change()
 

@@ -1,0 +1,152 @@
+"""From the settings to the configuration of each package. Nothing here connects to anything."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import procrastinate
+
+from access.audit import AuditSpool
+from access.tokens import TokenAuthority
+from archive import ArchiveConfig
+from hilum.fhir_store import HapiConfig
+from hilum.postgres import Postgres, PostgresError
+from hilum.settings import CHECKOUT, Settings, SettingsError
+
+DATABASE = "hilum"
+HAPI_DATABASE = "hapi"
+QUEUE_SCHEMA = "queue"
+WORKER_TOKEN_S = 3600
+# What the workers need of the DICOMweb door: find, fetch and store.
+WORKER_SCOPE = "system/ImagingStudy.crs"
+
+
+def embedded_postgres(settings: Settings) -> Postgres:
+    """The embedded server of the data folder."""
+    return Postgres(settings.data / "postgres", settings.database.port)
+
+
+def database_url(settings: Settings, database: str = DATABASE) -> str:
+    """URL of one of our databases: on the configured server, else on the embedded one.
+
+    Raises:
+        SettingsError: neither is there.
+    """
+    if settings.database.url is not None:
+        url = settings.database.url.get_secret_value()
+        return url if database == DATABASE else _with_database(url, database)
+    try:
+        return embedded_postgres(settings).dsn(database)
+    except (OSError, PostgresError) as error:
+        raise SettingsError(
+            f"no database: set HILUM_DATABASE__URL, or start `hilum up` with this data folder "
+            f"({settings.data.resolve()}) first: {error}"
+        ) from error
+
+
+def _with_database(url: str, database: str) -> str:
+    head, _, tail = url.partition("?")
+    return head.rsplit("/", 1)[0] + f"/{database}" + (f"?{tail}" if tail else "")
+
+
+def queue_app(settings: Settings) -> procrastinate.App:
+    """The job queue, in a schema of its own; open it before use."""
+    connector = procrastinate.PsycopgConnector(
+        conninfo=database_url(settings),
+        kwargs={"options": f"-c search_path={QUEUE_SCHEMA}"},
+        min_size=1,
+        max_size=6,
+    )
+    return procrastinate.App(connector=connector)
+
+
+def internal_secret(settings: Settings) -> str:
+    """The credential between our processes and HAPI: configured, else made once and kept."""
+    if settings.internal_secret is not None:
+        return settings.internal_secret.get_secret_value()
+    path = keys_folder(settings) / "internal-secret"
+    if not path.exists():
+        _write_once(path, secrets.token_urlsafe(32))
+    return path.read_text().strip()
+
+
+def keys_folder(settings: Settings) -> Path:
+    """Folder of keys and secrets, open to us alone."""
+    folder = settings.data / "keys"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _write_once(path: Path, text: str) -> None:
+    # Written beside and linked into place: of two processes that start together the first wins,
+    # and nobody reads half a secret.
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+
+
+def token_authority(settings: Settings) -> TokenAuthority:
+    """Who signs and checks the access tokens of this installation."""
+    return TokenAuthority.load_or_create(
+        keys_folder(settings), issuer=settings.base_url, audience=f"{settings.base_url}/fhir"
+    )
+
+
+def worker_token(settings: Settings, subject: str) -> Callable[[], str]:
+    """Gives a worker a fresh token for the DICOMweb door."""
+    authority = token_authority(settings)
+    return lambda: authority.mint(
+        subject=subject, scope=WORKER_SCOPE, lifetime_s=WORKER_TOKEN_S, client="hilum"
+    )
+
+
+def audit_folder(settings: Settings) -> Path:
+    """Where the processes spool their audit records."""
+    return settings.data / "audit"
+
+
+def audit_spool(settings: Settings, source: str) -> AuditSpool:
+    """The audit spool of one process."""
+    return AuditSpool(audit_folder(settings), source)
+
+
+def archive_config(settings: Settings) -> ArchiveConfig:
+    """The archive's configuration."""
+    return ArchiveConfig(
+        root=settings.data / "archive",
+        dsn=database_url(settings),
+        min_free_bytes=settings.storage.min_free_mib * 1024 * 1024,
+    )
+
+
+def hapi_config(settings: Settings) -> HapiConfig:
+    """How HAPI is started beside us."""
+    return HapiConfig(
+        home=settings.hapi.home,
+        profiles=settings.profiles,
+        port=settings.hapi.port,
+        secret=internal_secret(settings),
+        database=database_url(settings, HAPI_DATABASE),
+        public_base_url=f"{settings.base_url}/fhir",
+        hook_base=hook_base(settings),
+        heap=settings.hapi.heap,
+    )
+
+
+def hook_base(settings: Settings) -> str:
+    """URL below which HAPI delivers its rest-hooks."""
+    return f"{settings.local_url}/hooks"
+
+
+def hapi_cache() -> Path:
+    """Where a prepared HAPI database is kept for further data folders."""
+    return CHECKOUT / ".cache" / "hapi"
