@@ -29,6 +29,7 @@ ENDPOINT_CONNECTION = "http://terminology.hl7.org/CodeSystem/endpoint-connection
 ENDPOINT_PAYLOAD = "http://terminology.hl7.org/CodeSystem/endpoint-payload-type"
 DATA_ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 PERFORMER_FUNCTION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+SID_SCHEME = "https://hilum.dev/fhir/sid/coding-scheme"  # local DICOM coding schemes
 BRAIN_LESION = "https://hilum.dev/fhir/CodeSystem/brain-lesion"
 PATIENT_FLAG = "https://hilum.dev/fhir/CodeSystem/patient-flag"
 
@@ -117,9 +118,33 @@ ANY_PAYLOAD = Code(ENDPOINT_PAYLOAD, "none", "None")
 STUDY_PAYLOAD = Code(DCM, "113014", "Study")
 PERFORMER = Code(PERFORMER_FUNCTION, "PRF", "performer")
 
+# Body sites by Body Part Examined (PS3.16 annex L) and sides by Laterality (0020,0060).
+BODY_PARTS = {
+    "ABDOMEN": Code(SCT, "818981001", "Abdomen"),
+    "BRAIN": BRAIN,
+    "BREAST": Code(SCT, "76752008", "Breast"),
+    "CHEST": Code(SCT, "51185008", "Chest"),
+    "HEAD": Code(SCT, "69536005", "Head"),
+    "HEART": Code(SCT, "80891009", "Heart"),
+    "KNEE": Code(SCT, "72696002", "Knee"),
+    "LIVER": Code(SCT, "10200004", "Liver"),
+    "NECK": Code(SCT, "45048000", "Neck"),
+    "PELVIS": Code(SCT, "12921003", "Pelvis"),
+    "PROSTATE": Code(SCT, "41216001", "Prostate"),
+    "SPINE": Code(SCT, "421060004", "Spine"),
+}
+SIDES = {
+    "R": Code(SCT, "24028007", "Right"),
+    "L": Code(SCT, "7771000", "Left"),
+    "B": Code(SCT, "51440002", "Right and left"),
+}
+
 # Flags on a patient: facts for a person to look at, never acted on by us.
 DEMOGRAPHICS_DIFFER = Code(
     PATIENT_FLAG, "demographics-differ", "Imaging demographics differ from the record"
+)
+PATIENT_IDS_DIFFER = Code(
+    PATIENT_FLAG, "patient-ids-differ", "Instances of the study name different patients"
 )
 UNIDENTIFIED = Code(PATIENT_FLAG, "unidentified", "No patient identifier in the images")
 

@@ -1,0 +1,64 @@
+"""What the FHIR door needs to know before it opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from records import identifiers
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Settings of the FHIR door and of its background tasks.
+
+    Attributes:
+        dsn: PostgreSQL connection string; the gateway owns the schema `gateway` there.
+        records_url: base of the FHIR store, on loopback.
+        records_secret: internal credential for it.
+        public_url: URL of the web process as clients see it, without a path.
+        audit_folder: the spool that all doors of this machine write to.
+        profiles: folder with `subscription/` and `searchparameter/`.
+        hook_base: URL under which the FHIR store reaches our hooks.
+        hook_secret: bearer secret that the hooks ask for.
+        quiet_s: seconds without a new instance before a study is published.
+        default_issuer: identifier system for a PatientID that names no issuer.
+        issuer_of_ae: identifier system by calling AE title, where it names no issuer.
+        timezone: site zone (IANA) for times without (0008,0201); None writes the date only.
+        cors_origins: browser origins that may call the FHIR API.
+        max_body_bytes: largest request body that is passed on.
+        upstream_timeout_s: longest wait for the FHIR store.
+        export_poll_s: Retry-After of a running export.
+        export_keep_s: how long a finished export's files can be fetched.
+    """
+
+    dsn: str = field(repr=False)
+    records_url: str
+    records_secret: str | None = field(repr=False)
+    public_url: str
+    audit_folder: Path
+    profiles: Path
+    hook_base: str
+    hook_secret: str = field(repr=False)
+    quiet_s: float = 2.0
+    default_issuer: str = identifiers.UNSPECIFIED_ISSUER
+    issuer_of_ae: Mapping[str, str] = field(default_factory=dict)
+    timezone: str | None = None
+    cors_origins: tuple[str, ...] = ()
+    max_body_bytes: int = 64 * MIB
+    upstream_timeout_s: float = 60.0
+    export_poll_s: int = 1
+    export_keep_s: int = 3600
+
+    @property
+    def fhir_base(self) -> str:
+        """Public base URL of the FHIR API."""
+        return f"{self.public_url.rstrip('/')}/fhir"
+
+    @property
+    def dicomweb_base(self) -> str:
+        """Public base URL of DICOMweb, as it stands in Endpoint.address."""
+        return f"{self.public_url.rstrip('/')}/dicomweb"

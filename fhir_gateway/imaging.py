@@ -1,0 +1,276 @@
+"""From the archive's feed to FHIR: one transaction for each study that has gone quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import psycopg
+import structlog
+
+from archive import Archive
+from archive.summary import StudySummary
+from fhir_gateway import endpoint, patient, study
+from fhir_gateway.config import GatewayConfig
+from fhir_gateway.pending import PendingStudies, Published, Waiting
+from fhir_gateway.schema import Pool
+from records import (
+    NotFound,
+    Records,
+    RecordsError,
+    RecordsUnavailable,
+    VersionConflict,
+    codes,
+    identifiers,
+)
+
+CHANNEL = "hilum_change"
+FEED_PAGE = 2_000
+PARALLEL = 4  # studies written at once; more only queue inside the FHIR store
+GATHER_S = 0.1
+ENDPOINT_URN = identifiers.urn_uuid("Endpoint")
+CONFLICT_ATTEMPTS = 5
+LONGEST_SLEEP_S = 5.0  # a lost notification costs no more than this
+STORE_DOWN_FIRST_S, STORE_DOWN_LONGEST_S = 1.0, 15.0
+KEPT_FROM_OTHERS = ("basedOn", "encounter", "interpreter", "note", "text", "extension", "contained")
+
+log = structlog.get_logger(__name__)
+
+
+class Publisher:
+    """Writes Patient, Endpoint and ImagingStudy of quiet studies; one runs per installation."""
+
+    def __init__(
+        self, config: GatewayConfig, archive: Archive, records: Records, pool: Pool
+    ) -> None:
+        self._config = config
+        self._archive = archive
+        self._records = records
+        self._pending = PendingStudies(pool)
+        self._rules = patient.IssuerRules(config.default_issuer, config.issuer_of_ae)
+        self._store_delay_s = STORE_DOWN_FIRST_S
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow the feed until told to stop; survives an outage of either store."""
+        changed = asyncio.Event()
+        listener = asyncio.create_task(self._listen(changed))
+        try:
+            while not stop.is_set():
+                try:
+                    pause = await self._round()
+                except Exception as error:  # loop boundary: the feed must be followed for ever
+                    log.exception("publish.round_failed", kind=type(error).__name__)
+                    pause = STORE_DOWN_FIRST_S
+                await _sleep(pause, stop, changed)
+        finally:
+            listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listener
+
+    async def _round(self) -> float:
+        """Take new changes, publish what is due; returns the seconds to sleep."""
+        await self._take_changes()
+        due = await self._pending.due(PARALLEL * 4)
+        if due and not await self._publish_all(due):
+            pause = self._store_delay_s
+            self._store_delay_s = min(pause * 2, STORE_DOWN_LONGEST_S)
+            return pause
+        self._store_delay_s = STORE_DOWN_FIRST_S
+        waiting = await self._pending.seconds_to_next()
+        return LONGEST_SLEEP_S if waiting is None else min(max(waiting, 0.0), LONGEST_SLEEP_S)
+
+    async def _take_changes(self) -> None:
+        after = await self._pending.cursor()
+        while changes := await asyncio.to_thread(self._archive.changes, after, FEED_PAGE):
+            await self._pending.take(changes, self._config.quiet_s)
+            after = changes[-1].sequence
+
+    async def _publish_all(self, due: list[Waiting]) -> bool:
+        """Publish side by side; False when the FHIR store is away, with all studies kept."""
+        limit = asyncio.Semaphore(PARALLEL)
+        away = asyncio.Event()
+
+        async def one(waiting: Waiting) -> None:
+            async with limit:
+                if not away.is_set() and not await self._publish_kept(waiting):
+                    away.set()
+
+        async with asyncio.TaskGroup() as group:
+            for waiting in due:
+                group.create_task(one(waiting))
+        return not away.is_set()
+
+    async def _publish_kept(self, waiting: Waiting) -> bool:
+        """Publish one study; a failure of its own postpones it and does not stop others."""
+        uid = waiting.study_uid
+        try:
+            await self.publish(uid)
+        except RecordsUnavailable as error:
+            log.warning("publish.store_away", study=uid, error=str(error))
+            return False
+        except RecordsError as error:
+            reason = f"{type(error).__name__} {error}"
+            delay_s = await self._pending.postpone(uid, reason)
+            log.error("publish.refused", study=uid, reason=reason, retry_s=round(delay_s))
+        except psycopg.Error:
+            raise
+        except Exception as error:  # boundary between studies: one poison study stops no other
+            delay_s = await self._pending.postpone(uid, f"bug: {type(error).__name__}")
+            log.exception("publish.failed", study=uid, retry_s=round(delay_s))
+        return True
+
+    async def publish(self, study_uid: str) -> None:
+        """Bring the FHIR store in line with the archive for one study."""
+        began = time.monotonic()
+        for attempt in range(1, CONFLICT_ATTEMPTS + 1):
+            summary = await asyncio.to_thread(self._archive.study_summary, study_uid)
+            if summary is None:
+                await self._pending.forget(study_uid)
+                return
+            try:
+                changed = await self._write(summary)
+            except VersionConflict:
+                # Somebody changed the same Patient or ImagingStudy: read again and retry.
+                if attempt == CONFLICT_ATTEMPTS:
+                    raise
+                await asyncio.sleep(0.05 * attempt)
+                continue
+            log.info(
+                "publish.done",
+                study=study_uid,
+                changed=changed,
+                instances=summary.instance_count,
+                seconds=round(time.monotonic() - began, 3),
+            )
+            return
+
+    async def _write(self, summary: StudySummary) -> bool:
+        """Write one state of a study; returns False when FHIR holds it already."""
+        identity = patient.identity_of(
+            summary.attributes, summary.uid, summary.sources, self._rules
+        )
+        known = await self._records.first(
+            "Patient", {"identifier": identifiers.token(identity.system, identity.value)}
+        )
+        tags = _flags(summary, known)
+        # The digest names the patient by identifier: its id is not known before the first write.
+        digest = study.content_hash(self._map(summary, f"{identity.system}|{identity.value}", tags))
+        before = await self._pending.published(summary.uid)
+        current = await self._current(summary.uid, before)
+        if before and current and before.content_hash == digest:
+            await self._pending.finish(summary.uid, summary.last_change, current["id"], digest)
+            return False
+        entries: list[dict[str, Any]] = []
+        subject = (
+            f"Patient/{known['id']}" if known else identifiers.urn_uuid("Patient", summary.uid)
+        )
+        if known is None:
+            resource = patient.to_patient(summary.attributes, identity)
+            query = identifiers.by_identifier(identity.system, identity.value)
+            entries.append(_conditional_create(subject, resource, query))
+        place = endpoint.to_endpoint(self._config.dicomweb_base)
+        entries.append(_conditional_create(ENDPOINT_URN, place, endpoint.condition()))
+        entries.append(_study_entry(self._map(summary, subject, tags), summary.uid, current))
+        answers = await self._records.transaction(entries, idempotent=current is None)
+        if current is None and answers[-1]["response"]["status"].startswith("200"):
+            # Another writer created it between our search and now: read it and update that one.
+            raise VersionConflict("the study was created meanwhile")
+        imaging_study_id = _id_of(answers[-1])
+        await self._pending.finish(summary.uid, summary.last_change, imaging_study_id, digest)
+        return True
+
+    def _map(self, summary: StudySummary, subject: str, tags: list[codes.Code]) -> dict[str, Any]:
+        links = study.Links(subject=subject, endpoint=ENDPOINT_URN)
+        return study.to_imaging_study(summary, links, zone=self._config.timezone, tags=tags)
+
+    async def _current(self, study_uid: str, before: Published | None) -> dict[str, Any] | None:
+        """The ImagingStudy as stored, by id if we know it, else by its UID."""
+        if before is not None:
+            with contextlib.suppress(NotFound):
+                return await self._records.read("ImagingStudy", before.imaging_study_id)
+        query = identifiers.token(identifiers.DICOM_UID, identifiers.oid(study_uid))
+        return await self._records.first("ImagingStudy", {"identifier": query})
+
+    async def _listen(self, changed: asyncio.Event) -> None:
+        """Set `changed` whenever the archive commits; reconnects for ever."""
+        while True:
+            try:
+                connection = await psycopg.AsyncConnection.connect(
+                    self._config.dsn, autocommit=True
+                )
+                async with connection:
+                    await connection.execute(f"listen {CHANNEL}")
+                    changed.set()  # something may have happened before we listened
+                    async for _ in connection.notifies():
+                        changed.set()
+            except psycopg.Error as error:
+                log.warning("publish.listener_lost", kind=type(error).__name__)
+                await asyncio.sleep(1.0)
+
+
+def _flags(summary: StudySummary, known: dict[str, Any] | None) -> list[codes.Code]:
+    """Doubts about the patient, for a person: on the study, so that Patient stays untouched."""
+    flags = []
+    if summary.patient_mismatch:
+        flags.append(codes.PATIENT_IDS_DIFFER)
+    if known is not None and (found := patient.differences(known, summary.attributes)):
+        log.warning("publish.demographics_differ", study=summary.uid, elements=found)
+        flags.append(codes.DEMOGRAPHICS_DIFFER)
+    return flags
+
+
+def _conditional_create(full_url: str, resource: dict[str, Any], query: str) -> dict[str, Any]:
+    return {
+        "fullUrl": full_url,
+        "resource": resource,
+        "request": {"method": "POST", "url": resource["resourceType"], "ifNoneExist": query},
+    }
+
+
+def _study_entry(
+    mapped: dict[str, Any], study_uid: str, current: dict[str, Any] | None
+) -> dict[str, Any]:
+    if current is None:
+        query = identifiers.by_identifier(identifiers.DICOM_UID, identifiers.oid(study_uid))
+        return _conditional_create(identifiers.urn_uuid("ImagingStudy", study_uid), mapped, query)
+    resource = merged(current, mapped)
+    url = f"ImagingStudy/{current['id']}"
+    request = {"method": "PUT", "url": url, "ifMatch": f'W/"{current["meta"]["versionId"]}"'}
+    return {"fullUrl": url, "resource": resource, "request": request}
+
+
+def merged(current: dict[str, Any], mapped: dict[str, Any]) -> dict[str, Any]:
+    """The new content with what others have added: order links, notes, encounter, foreign tags."""
+    result = {**mapped, "id": current["id"]}
+    for name in KEPT_FROM_OTHERS:
+        if name in current and (name not in mapped or _has_literal_reference(current[name])):
+            result[name] = current[name]
+    own = {codes.PATIENT_FLAG}
+    foreign = [t for t in current.get("meta", {}).get("tag", []) if t.get("system") not in own]
+    tags = foreign + mapped.get("meta", {}).get("tag", [])
+    if tags:
+        result["meta"] = {"tag": tags}
+    return result
+
+
+def _has_literal_reference(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(one, dict) and "reference" in one for one in values)
+
+
+def _id_of(answer: dict[str, Any]) -> str:
+    parts = str(answer["response"]["location"]).split("/_history/", 1)[0].split("/")
+    return parts[-1]
+
+
+async def _sleep(seconds: float, stop: asyncio.Event, changed: asyncio.Event) -> None:
+    """Sleep, but wake for a stop at once and for a change after a moment that gathers more."""
+    waits = [asyncio.create_task(stop.wait()), asyncio.create_task(changed.wait())]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    if changed.is_set() and not stop.is_set():
+        changed.clear()
+        await asyncio.sleep(GATHER_S)

@@ -1,0 +1,152 @@
+"""Which studies wait to be published: the feed cursor and the waiting list, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from archive.keys import Change
+from fhir_gateway.schema import Pool
+
+FIRST_RETRY_S = 5
+LONGEST_RETRY_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A study that is due, and how often it failed before."""
+
+    study_uid: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was last written for a study."""
+
+    imaging_study_id: str
+    content_hash: str
+
+
+class PendingStudies:
+    """The waiting list in PostgreSQL. All times are the database's, so clocks cannot disagree."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def cursor(self) -> int:
+        """Sequence number of the last change taken from the archive's feed."""
+        async with self._pool.connection() as connection:
+            found = await connection.execute("select sequence from gateway.feed_cursor")
+            row = await found.fetchone()
+            return int(row["sequence"]) if row else 0
+
+    async def take(self, changes: Iterable[Change], quiet_s: float) -> None:
+        """Put changed studies on the list and move the cursor, both or neither.
+
+        A study is due `quiet_s` after its newest change. A new change also gives a study that
+        failed before a new chance at once.
+        """
+        first: dict[str, int] = {}
+        newest: dict[str, Change] = {}
+        for change in changes:
+            first.setdefault(change.key.study, change.sequence)
+            newest[change.key.study] = change
+        if not newest:
+            return
+        rows = [
+            {
+                "uid": uid,
+                "first": first[uid],
+                "last": change.sequence,
+                "at": change.at,
+                "quiet": quiet_s,
+            }
+            for uid, change in newest.items()
+        ]
+        last = max(change.sequence for change in newest.values())
+        async with self._pool.connection() as connection, connection.cursor() as cursor:
+            await cursor.executemany(
+                "insert into gateway.pending_study (study_uid, first_sequence, last_sequence,"
+                " due_at) values (%(uid)s, %(first)s, %(last)s,"
+                " %(at)s + make_interval(secs => %(quiet)s))"
+                " on conflict (study_uid) do update set last_sequence = excluded.last_sequence,"
+                " due_at = excluded.due_at",
+                rows,
+            )
+            await cursor.execute(
+                "update gateway.feed_cursor set sequence = greatest(sequence, %s)", [last]
+            )
+
+    async def due(self, limit: int) -> list[Waiting]:
+        """Studies that are quiet long enough, in the order in which they began to arrive."""
+        async with self._pool.connection() as connection:
+            found = await connection.execute(
+                "select study_uid, attempts from gateway.pending_study where due_at <= now()"
+                " order by (attempts > 0), first_sequence limit %s",
+                [limit],
+            )
+            return [Waiting(row["study_uid"], row["attempts"]) async for row in found]
+
+    async def seconds_to_next(self) -> float | None:
+        """Seconds until the next study is due (0 or less: now); None when none waits."""
+        async with self._pool.connection() as connection:
+            found = await connection.execute(
+                "select extract(epoch from min(due_at) - now()) s from gateway.pending_study"
+            )
+            row = await found.fetchone()
+            return None if row is None or row["s"] is None else float(row["s"])
+
+    async def published(self, study_uid: str) -> Published | None:
+        """What was written for the study before, if anything."""
+        async with self._pool.connection() as connection:
+            found = await connection.execute(
+                "select imaging_study_id, content_hash from gateway.published_study"
+                " where study_uid = %s",
+                [study_uid],
+            )
+            row = await found.fetchone()
+            return Published(row["imaging_study_id"], row["content_hash"]) if row else None
+
+    async def finish(
+        self, study_uid: str, last_change: int, imaging_study_id: str, content_hash: str
+    ) -> None:
+        """Record what was written; the study stays on the list if it has changed meanwhile."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(
+                "insert into gateway.published_study"
+                " (study_uid, imaging_study_id, content_hash, last_change) values (%s,%s,%s,%s)"
+                " on conflict (study_uid) do update set imaging_study_id ="
+                " excluded.imaging_study_id, content_hash = excluded.content_hash,"
+                " last_change = excluded.last_change, published_at = now()",
+                [study_uid, imaging_study_id, content_hash, last_change],
+            )
+            await connection.execute(
+                "delete from gateway.pending_study where study_uid = %s and last_sequence <= %s",
+                [study_uid, last_change],
+            )
+
+    async def forget(self, study_uid: str) -> None:
+        """Take a study off the list that the archive does not have (any more)."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "delete from gateway.pending_study where study_uid = %s", [study_uid]
+            )
+
+    async def postpone(self, study_uid: str, reason: str) -> float:
+        """Try a study again later, each time later; returns the delay in seconds."""
+        async with self._pool.connection() as connection:
+            found = await connection.execute(
+                "update gateway.pending_study set attempts = attempts + 1, reason = %(reason)s,"
+                " due_at = now() + make_interval(secs => least(%(longest)s,"
+                " %(first)s * power(2, least(attempts, 20)))) where study_uid = %(uid)s"
+                " returning extract(epoch from due_at - now()) s",
+                {
+                    "reason": reason[:500],
+                    "longest": LONGEST_RETRY_S,
+                    "first": FIRST_RETRY_S,
+                    "uid": study_uid,
+                },
+            )
+            row = await found.fetchone()
+            return float(row["s"]) if row else 0.0
