@@ -16,6 +16,7 @@ from archive.errors import (
     TooComplex,
     Truncated,
 )
+from archive.files import Incoming
 from archive.keys import (
     BulkData,
     Change,
@@ -27,7 +28,7 @@ from archive.keys import (
     Stored,
 )
 from archive.query import Query
-from archive.store import Archive, Incoming
+from archive.store import Archive
 from archive.summary import InstanceSummary, SeriesSummary, StudySummary
 
 __all__ = [

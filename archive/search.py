@@ -1,0 +1,93 @@
+"""Answering a query with one SELECT: matching, order and paging in the database."""
+
+# The texts of SQL are made of this package's own pieces and of checked tags; every value travels
+# as a parameter.
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from archive.keys import DicomJson, Page
+from archive.match import LEVELS, Condition, LevelName, conditions
+from archive.query import Query
+
+_FROM = {
+    "study": "archive.study study",
+    "series": "archive.series series join archive.study study using (study_uid)",
+    "instance": "archive.instance instance"
+    " join archive.series series using (study_uid, series_uid)"
+    " join archive.study study using (study_uid)",
+}
+# Every order ends with a UID, so that pages neither overlap nor leave a gap.
+_ORDER = {
+    "study": "study.study_date desc, study.study_time desc, study.study_uid",
+    "series": "series.study_uid, series.number nulls last, series.series_uid",
+    "instance": "instance.study_uid, series.number nulls last, instance.series_uid,"
+    " instance.number nulls last, instance.sop_uid",
+}
+# What names the row itself in every answer, whichever levels are returned.
+_KEYS: dict[LevelName, str] = {
+    "study": "",
+    "series": " || jsonb_build_object('0020000D',"
+    " jsonb_build_object('vr', 'UI', 'Value', jsonb_build_array(series.study_uid)))",
+    "instance": " || jsonb_build_object('0020000D',"
+    " jsonb_build_object('vr', 'UI', 'Value', jsonb_build_array(instance.study_uid)),"
+    " '0020000E', jsonb_build_object('vr', 'UI', 'Value', jsonb_build_array(instance.series_uid)))",
+}
+
+
+def search(connection: psycopg.Connection, level: LevelName, query: Query) -> Page:
+    """The page of matches at `level`; raises QueryError for what cannot be matched."""
+    wanted = conditions(level, query.match, query.fuzzy)
+    if query.studies is not None:
+        wanted.append(Condition(f"{level}.study_uid = any(%s)", (sorted(query.studies),)))
+    where = " and ".join(f"({condition.sql})" for condition in wanted) or "true"
+    parameters: list[Any] = [p for condition in wanted for p in condition.parameters]
+    limit = None if query.limit is None else max(0, query.limit) + 1
+    statement = (
+        f"select {_document(level, query)} from {_FROM[level]} where {where}"
+        f" order by {_ORDER[level]} limit %s offset %s"
+    )
+    rows = _rows(connection, statement, [*parameters, limit, query.offset])
+    items: list[DicomJson] = [row[0] for row in rows[: query.limit]]
+    has_more = len(rows) > len(items)
+    total: int | None = None
+    if not has_more and (items or query.offset == 0):
+        total = query.offset + len(items)
+    elif query.count:
+        counted = f"select count(*) from {_FROM[level]} where {where}"
+        total = _rows(connection, counted, parameters)[0][0]
+    return Page(items, has_more, total)
+
+
+def _rows(
+    connection: psycopg.Connection, statement: str, parameters: list[Any]
+) -> list[tuple[Any, ...]]:
+    return connection.execute(statement, parameters).fetchall()
+
+
+def _document(level: LevelName, query: Query) -> str:
+    """Attributes of the level, and of the levels above unless the query is inside one of them."""
+    fixed = {path for path, value in query.match if value and "*" not in value}
+    parts = []
+    for upper, key in zip(LEVELS[: LEVELS.index(level)], ("0020000D", "0020000E"), strict=False):
+        if key not in fixed:
+            parts.append(f"{upper}.attributes")
+        elif query.include:
+            parts.append(_included(upper, query.include))
+    parts.append(f"{level}.attributes")
+    return " || ".join(parts) + _KEYS[level]
+
+
+def _included(level: str, include: tuple[str, ...]) -> str:
+    """Only the attributes of an upper level that were asked for."""
+    if "all" in include:
+        return f"{level}.attributes"
+    names = ", ".join(f"'{path[:8]}'" for path in include if path[:8].isalnum())
+    return (
+        "coalesce((select jsonb_object_agg(key, value)"
+        f" from jsonb_each({level}.attributes) where key in ({names})), '{{}}')"
+    )
