@@ -7,6 +7,7 @@ bytes and the archive stores nothing twice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from datetime import datetime
 from io import BytesIO
 from typing import Any
@@ -25,6 +26,7 @@ from inference.runs import Run
 from inference.volume import Volume
 
 MANUFACTURER = "Hilum"
+PIXEL_DATA = 0x7FE00010
 SERIAL_NUMBER = "0"
 SEG_SERIES_NUMBER = 9001
 SR_SERIES_NUMBER = 9002
@@ -154,7 +156,8 @@ def headers(sources: Sequence[Dataset]) -> list[Dataset]:
     copies = []
     for source in sources:
         copy = Dataset()
-        copy.update({tag: source[tag] for tag in source.keys() if tag != 0x7FE00010})  # noqa: SIM118
+        # Deep, for elements are shared objects: what is set here must not reach the source.
+        copy.update({tag: deepcopy(source[tag]) for tag in source.keys() if tag != PIXEL_DATA})  # noqa: SIM118
         copy.file_meta = source.file_meta
         copy.decode()
         copy.SpecificCharacterSet = "ISO_IR 192"

@@ -1,0 +1,137 @@
+"""The transaction that ends a run: complete, repeatable, and honest about being a draft."""
+
+import base64
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hilum.example.series import truth
+from inference.conclusion import conclusion
+from inference.fhir_results import REPORT_SYSTEM, RUN_SYSTEM, Result, transaction
+from inference.key_images import key_images
+from inference.measure import Region, measure
+from inference.models import load_model
+from inference.select import Sequence
+
+STUDY = {
+    "resourceType": "ImagingStudy",
+    "id": "study-1",
+    "started": "2026-01-15T09:30:00+00:00",
+    "subject": {"reference": "Patient/p-1"},
+}
+ALL = {kind.value: f"1.2.{n}" for n, kind in enumerate(Sequence)}
+
+
+@pytest.fixture(params=["lesion", "empty"])
+def result(request, demo, run):
+    grid = demo[Sequence.T1C]
+    labels = truth("synth-ring")
+    if request.param == "empty":
+        labels = np.zeros_like(labels)
+    task = {
+        "resourceType": "Task",
+        "id": "task-1",
+        "meta": {"versionId": "3"},
+        "identifier": [{"system": RUN_SYSTEM, "value": run.identifier}],
+        "status": "in-progress",
+        "intent": "order",
+        "for": {"reference": "Patient/p-1"},
+        "focus": {"reference": "ImagingStudy/study-1"},
+    }
+    measurements = measure(labels, grid, demo[Sequence.T1].voxels, grid.voxels)
+    images = key_images(labels, grid)
+    model = load_model()
+    return Result(
+        run, model, task, STUDY, "Site", measurements, images, run.uid("SEG"), run.uid("SR"), ALL
+    )
+
+
+def of_type(entries, kind):
+    return [e["resource"] for e in entries if e["resource"]["resourceType"] == kind]
+
+
+def test_a_repeat_creates_nothing_and_a_lost_race_for_the_task_writes_nothing(result):
+    entries = transaction(result)
+
+    assert entries == transaction(result)
+    for entry in entries:
+        request = entry["request"]
+        assert "ifNoneExist" in request or request["method"] == "PUT"
+    assert entries[-1]["request"]["ifMatch"] == 'W/"3"'
+
+
+def test_the_task_ends_with_its_report_measurements_and_both_dicom_objects(result, run):
+    entries = transaction(result)
+    task = of_type(entries, "Task")[0]
+    urls = {e["fullUrl"]: e["resource"] for e in entries}
+
+    outputs = [(o["type"]["text"], o["valueReference"]) for o in task["output"]]
+    assert task["status"] == "completed"
+    assert [kind for kind, _ in outputs] == [
+        "report",
+        *["measurement"] * len(Region),
+        "segmentation",
+        "measurement-report",
+    ]
+    assert urls[outputs[0][1]["reference"]]["identifier"] == [
+        {"system": REPORT_SYSTEM, "value": run.identifier}
+    ]
+    assert outputs[-2][1]["identifier"]["value"] == f"urn:oid:{run.uid('SEG')}"
+
+
+def test_every_reference_in_the_bundle_is_resolved(result):
+    entries = transaction(result)
+    known = {e["fullUrl"] for e in entries}
+
+    text = json.dumps([e["resource"] for e in entries])
+    used = {part.split('"')[0] for part in text.split('"reference": "')[1:]}
+    assert {reference for reference in used if reference.startswith("urn:uuid:")} <= known
+
+
+def test_each_region_has_an_observation_with_its_volume_even_when_it_is_zero(result):
+    observations = of_type(transaction(result), "Observation")
+
+    volumes = [o["valueQuantity"]["value"] for o in observations]
+    assert len(observations) == len(Region)
+    assert volumes == [round(m.volume_ml, 2) for m in result.measurements.values()]
+    assert {o["status"] for o in observations} == {"preliminary"}
+    assert all(c["system"] for o in observations for c in o["code"]["coding"])
+
+
+def test_the_report_is_a_preliminary_draft_with_three_key_images(result):
+    entries = transaction(result)
+    report, media = of_type(entries, "DiagnosticReport")[0], of_type(entries, "Media")
+
+    assert report["status"] == "preliminary"
+    assert "not reviewed" in report["conclusion"]
+    assert len(report["media"]) == len(media) == 3
+    for one in media:
+        png = base64.b64decode(one["content"]["data"])
+        digest = base64.b64encode(hashlib.sha1(png).digest()).decode()
+        assert one["content"]["hash"] == digest
+        assert png.startswith(b"\x89PNG")
+
+
+def test_key_images_show_the_lesion_in_colour_and_a_healthy_head_in_grey(result, tmp_path):
+    coloured = []
+    for image in result.images:
+        path = tmp_path / "key.png"
+        path.write_bytes(image.png)
+        pixels = np.asarray(Image.open(path)).astype(int)
+        coloured.append(bool((np.ptp(pixels, axis=2) > 0).any()))
+
+    assert coloured == [result.measurements[Region.WT].volume_ml > 0] * 3
+
+
+def test_a_missing_series_and_an_empty_result_are_said_in_the_conclusion(make_grid):
+    nothing = measure(np.zeros((2, 2, 2), np.uint8), make_grid((2, 2, 2)))
+
+    text = conclusion(nothing, {"T1": "1", "FLAIR": "2"}, "m@1")
+
+    assert text == (
+        "No lesion found by the model. The study has no T1c and T2 series; the result is less "
+        "reliable. Measured automatically by m@1; not reviewed. Not for clinical use."
+    )
