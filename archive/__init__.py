@@ -6,6 +6,7 @@ from archive.errors import (
     ArchiveUnavailable,
     ContentConflict,
     FrameNotFound,
+    IdentityMismatch,
     InstanceNotFound,
     InvalidUid,
     MissingAttribute,
@@ -15,6 +16,7 @@ from archive.errors import (
     QueryError,
     TooComplex,
     Truncated,
+    WrongStudy,
 )
 from archive.files import Incoming
 from archive.keys import (
@@ -40,6 +42,7 @@ __all__ = [
     "Change",
     "ContentConflict",
     "FrameNotFound",
+    "IdentityMismatch",
     "Incoming",
     "InstanceKey",
     "InstanceNotFound",
@@ -60,4 +63,5 @@ __all__ = [
     "StudySummary",
     "TooComplex",
     "Truncated",
+    "WrongStudy",
 ]

@@ -47,6 +47,14 @@ class PlacementConflict(ArchiveError):
         super().__init__(f"{key.instance} is stored in another series or study", key)
 
 
+class WrongStudy(ArchiveError):
+    """The instance belongs to a study that this sender may not write to."""
+
+
+class IdentityMismatch(ArchiveError):
+    """The data set holds another SOP Class or SOP Instance UID than its sender announced."""
+
+
 class OutOfSpace(ArchiveError):
     """The disk or the database has no room; the same instance may be sent again later."""
 

@@ -16,9 +16,9 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from archive import feed, reading
 from archive.config import ArchiveConfig
-from archive.errors import ArchiveError
+from archive.errors import ArchiveError, IdentityMismatch, WrongStudy
 from archive.files import Files, Incoming
-from archive.header import read_header
+from archive.header import Header, read_header
 from archive.index import known_outcome
 from archive.keys import (
     BulkData,
@@ -93,16 +93,33 @@ class Archive:
         """
         return self._files.receive()
 
-    def store(self, incoming: Incoming, source: Source) -> Stored:
+    def store(
+        self,
+        incoming: Incoming,
+        source: Source,
+        *,
+        studies: frozenset[str] | None = None,
+        announced: tuple[str, str] | None = None,
+    ) -> Stored:
         """Keep a completely received file; when this returns it survives a power cut.
 
-        Storing the same content again changes nothing and succeeds. Raises the refusals of
-        `archive.errors`; the first copy of a SOP Instance UID always stays.
+        Storing the same content again changes nothing and succeeds. The first copy of a SOP
+        Instance UID always stays.
+
+        Args:
+            incoming: The file, still inside its context.
+            source: Where it came from.
+            studies: The only studies this sender may write to; None means any.
+            announced: SOP Class and SOP Instance UID that the sender said it would send.
+
+        Raises:
+            ArchiveError: one of the refusals in `archive.errors`; nothing was changed.
         """
         started = time.perf_counter()
         incoming.flush()
         header = read_header(incoming.path, self._config)
         try:
+            _check_claims(header, studies, announced)
             with self._connection() as connection:
                 known = known_outcome(connection, header)
             if isinstance(known, ArchiveError):
@@ -208,6 +225,15 @@ class Archive:
                 yield connection
         except (psycopg.Error, PoolTimeout) as error:
             raise database_error(error) from error
+
+
+def _check_claims(
+    header: Header, studies: frozenset[str] | None, announced: tuple[str, str] | None
+) -> None:
+    if studies is not None and header.key.study not in studies:
+        raise WrongStudy("the instance belongs to a study outside the permitted ones")
+    if announced is not None and announced != (header.sop_class, header.key.instance):
+        raise IdentityMismatch("the data set names another SOP class or instance")
 
 
 def _configure(connection: psycopg.Connection) -> None:
