@@ -44,6 +44,11 @@ class Http(Section):
         description="URL under which clients reach the web process, as written into FHIR links "
         "and Endpoints. Default: http://HOST:PORT.",
     )
+    internal_url: str | None = Field(
+        None,
+        description="URL at which our other processes and HAPI's hooks reach the web process. "
+        "Default: http://127.0.0.1:PORT.",
+    )
     cors_origins: tuple[str, ...] = Field(
         (), description="Origins of browser apps that may call FHIR and DICOMweb."
     )
@@ -79,7 +84,12 @@ class Hapi(Section):
         description="Base URL of a HAPI server that runs elsewhere (with our credential filter). "
         "Default: the one that `hilum up` starts.",
     )
-    port: int = Field(18080, ge=0, le=65535, description="Loopback port of the one we start.")
+    address: str = Field(
+        "127.0.0.1",
+        description="Address that the one we start listens on. Anything but loopback needs a "
+        "network that only our own processes share.",
+    )
+    port: int = Field(18080, ge=0, le=65535, description="Port of the one we start.")
     heap: str = Field("1g", pattern=r"^\d+[mg]$", description="Java heap limit (-Xmx).")
     home: Path = Field(
         CHECKOUT / "hapi" / "target", description="Folder with hilum-hapi.jar and lib/."
@@ -169,7 +179,9 @@ class Settings(BaseSettings):
 
     @property
     def local_url(self) -> str:
-        """URL at which our own processes on this machine reach the web process."""
+        """URL at which our own processes reach the web process."""
+        if self.http.internal_url is not None:
+            return self.http.internal_url.rstrip("/")
         host = "127.0.0.1" if self.http.host in ("0.0.0.0", "::") else self.http.host  # noqa: S104
         return f"http://{host}:{self.http.port}"
 

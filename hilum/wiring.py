@@ -12,6 +12,7 @@ import procrastinate
 from access.audit import AuditSpool
 from access.tokens import TokenAuthority
 from archive import ArchiveConfig
+from fhir_gateway.config import GatewayConfig
 from hilum.fhir_store import HapiConfig
 from hilum.postgres import Postgres, PostgresError
 from hilum.settings import CHECKOUT, Settings, SettingsError
@@ -139,6 +140,7 @@ def hapi_config(settings: Settings) -> HapiConfig:
         public_base_url=f"{settings.base_url}/fhir",
         hook_base=hook_base(settings),
         heap=settings.hapi.heap,
+        address=settings.hapi.address,
     )
 
 
@@ -147,6 +149,26 @@ def hook_base(settings: Settings) -> str:
     return f"{settings.local_url}/hooks"
 
 
-def hapi_cache() -> Path:
+def hapi_cache(settings: Settings) -> Path:
     """Where a prepared HAPI database is kept for further data folders."""
-    return CHECKOUT / ".cache" / "hapi"
+    shared = CHECKOUT / ".cache"
+    writable = os.access(shared if shared.exists() else CHECKOUT, os.W_OK)
+    return (shared if writable else settings.data / "cache") / "hapi"
+
+
+def gateway_config(settings: Settings) -> GatewayConfig:
+    """The FHIR door's configuration."""
+    secret = internal_secret(settings)
+    return GatewayConfig(
+        dsn=database_url(settings),
+        records_url=settings.hapi_url,
+        records_secret=secret,
+        public_url=settings.base_url,
+        audit_folder=audit_folder(settings),
+        profiles=settings.profiles,
+        hook_base=hook_base(settings),
+        hook_secret=secret,
+        quiet_s=settings.publish.quiet_s,
+        default_issuer=settings.publish.default_issuer,
+        cors_origins=settings.http.cors_origins,
+    )

@@ -1,0 +1,268 @@
+"""The `hilum` command."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hilum import logs, marks
+from hilum import settings as settings_module
+from hilum.settings import Settings, SettingsError
+
+app = typer.Typer(
+    name="hilum",
+    help="Hilum: a study comes in by DICOM, FHIR resources, AI results and a report come out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+peers_app = typer.Typer(help="The DICOM peers that `hilum send --to NAME` knows.")
+app.add_typer(peers_app, name="peers", no_args_is_help=True)
+out = Console()
+err = Console(stderr=True)
+
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Data folder (HILUM_DATA; default ./var).")
+]
+
+
+def fail(message: object) -> NoReturn:
+    """Say what is wrong on standard error and leave with status 1."""
+    err.print(f"[red]hilum:[/red] {message}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def read_settings(data: Path | None = None, **overrides: Any) -> Settings:
+    """The settings, or a message and exit status 1."""
+    if data is not None:
+        overrides["data"] = data
+    try:
+        return settings_module.load(**overrides)
+    except SettingsError as error:
+        fail(error)
+
+
+def attached(data: Path | None = None) -> tuple[Settings, dict[str, Any]]:
+    """Settings and addresses of the `hilum up` that runs on the data folder."""
+    found = read_settings(data)
+    running = marks.running(found.data)
+    if running is None:
+        fail(
+            f"nothing runs on {found.data.resolve()}; start it with `hilum up`, or name the data "
+            f"folder with --data or HILUM_DATA"
+        )
+    base = running["fhir"].removesuffix("/fhir")
+    http = found.http.model_copy(update={"public_url": base})
+    return found.model_copy(update={"http": http, "data": Path(running["data"])}), running
+
+
+@app.command()
+def up(
+    data: DataOption = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(help="Write JSON with the addresses and process ids here when all is ready."),
+    ] = None,
+) -> None:
+    """Run everything on this machine, in the foreground, until Ctrl-C."""
+    from hilum.running import run_stack
+
+    logs.configure()
+    raise typer.Exit(run_until_signal(run_stack(read_settings(data), ready_file, out)))
+
+
+def run_until_signal(work: Coroutine[Any, Any, int]) -> int:
+    """Run to the end; SIGINT and SIGTERM cancel it, and it may then stop in order."""
+
+    async def main() -> int:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return 0
+
+    return asyncio.run(main())
+
+
+def _process(start: Callable[[Settings], None], data: Path | None) -> None:
+    logs.configure()
+    try:
+        start(read_settings(data))
+    except SettingsError as error:
+        fail(error)
+
+
+@app.command()
+def web(data: DataOption = None) -> None:
+    """Run the web process alone: FHIR, DICOMweb, OHIF and the hooks on one port."""
+    from hilum.web import serve
+
+    _process(serve, data)
+
+
+@app.command()
+def dimse(data: DataOption = None) -> None:
+    """Run the DIMSE process alone: C-ECHO and C-STORE."""
+    from hilum.dimse_process import serve
+
+    _process(serve, data)
+
+
+@app.command()
+def hapi(data: DataOption = None) -> None:
+    """Run the HAPI FHIR server alone, on a prepared database."""
+    from hilum.hapi_process import serve
+
+    _process(serve, data)
+
+
+@app.command()
+def worker(data: DataOption = None) -> None:
+    """Run a worker alone: inference and reports. Start several for more throughput."""
+    from hilum.worker import serve
+
+    _process(serve, data)
+
+
+@app.command()
+def status(data: DataOption = None) -> None:
+    """Show each part, whether it answers, and what waits in the queue."""
+    from hilum.status import show
+
+    found, running = attached(data)
+    raise typer.Exit(show(found, running, out))
+
+
+@app.command()
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.")],
+    to: Annotated[
+        str | None, typer.Option(help="AET@HOST:PORT, or the name of a peer. Default: ourselves.")
+    ] = None,
+    stow: Annotated[bool, typer.Option("--stow", help="Send by STOW-RS instead.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Send DICOM files by C-STORE or STOW-RS; exit status 1 when one was not stored."""
+    from hilum.sending import send_files
+
+    raise typer.Exit(send_files(paths, to=to, stow=stow, attach=lambda: attached(data), out=out))
+
+
+@app.command()
+def token(
+    scope: Annotated[
+        str, typer.Option(help="SMART v2 scopes, for example 'system/*.rs'.")
+    ] = "system/*.rs",
+    lifetime: Annotated[str, typer.Option(help="For example 15m, 8h, 30d (at most 30d).")] = "1h",
+    study: Annotated[
+        list[str] | None, typer.Option(help="Limit it to this Study Instance UID (repeatable).")
+    ] = None,
+    subject: Annotated[str, typer.Option(help="Whom the audit names.")] = "operator",
+    data: DataOption = None,
+) -> None:
+    """Mint an access token with the key of the data folder, and print it."""
+    from hilum.minting import mint
+
+    found = read_settings(data)
+    running = marks.running(found.data)
+    if running is not None:
+        found, _ = attached(data)
+    try:
+        typer.echo(mint(found, subject=subject, scope=scope, lifetime=lifetime, studies=study))
+    except ValueError as error:
+        fail(error)
+
+
+@app.command(name="export")
+def export_command(
+    folder: Annotated[Path, typer.Argument(help="Where the NDJSON files go.")],
+    group: Annotated[str | None, typer.Option(help="Id of a Group: only its members.")] = None,
+    patients: Annotated[
+        bool, typer.Option("--patients", help="Patient-level export instead of all.")
+    ] = False,
+    types: Annotated[
+        str | None, typer.Option("--type", help="Resource types, comma separated.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Only what changed since this instant.")] = None,
+    data: DataOption = None,
+) -> None:
+    """Export FHIR resources in bulk ($export) as NDJSON files."""
+    from hilum.exporting import Request, run_export
+
+    found, running = attached(data)
+    request = Request(folder, group=group, patients=patients, types=types, since=since)
+    raise typer.Exit(run_export(found, running, request, out))
+
+
+@app.command(name="settings")
+def settings_command(data: DataOption = None) -> None:
+    """List every setting: value, environment variable, default, meaning."""
+    table = Table("setting", "value", "environment", "meaning", title="Settings", show_lines=True)
+    for row in settings_module.rows(read_settings(data)):
+        table.add_row(row.name, row.value, row.variable, row.description)
+    out.print(table)
+
+
+@app.command()
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="Check each step, stop everything, exit 0 or 1.")
+    ] = False,
+    data: DataOption = None,
+) -> None:
+    """Start everything, send a synthetic brain MR study, show what became of it."""
+    from hilum.demo import run_demo
+
+    logs.configure()
+    raise typer.Exit(run_until_signal(run_demo(read_settings(data), once=once, out=out)))
+
+
+@peers_app.command("list")
+def peers_list(data: DataOption = None) -> None:
+    """Show the peers."""
+    from hilum.peering import list_peers
+
+    list_peers(attached(data)[0], out)
+
+
+@peers_app.command("add")
+def peers_add(
+    ae_title: Annotated[str, typer.Argument(help="AE title, 1 to 16 characters.")],
+    host: Annotated[str, typer.Argument(help="Host name or address.")],
+    port: Annotated[int, typer.Argument(min=1, max=65535)],
+    data: DataOption = None,
+) -> None:
+    """Add a peer, or change its address."""
+    from hilum.peering import add_peer
+
+    try:
+        add_peer(attached(data)[0], ae_title, host, port)
+    except ValueError as error:
+        fail(error)
+    out.print(f"{ae_title} is at {host}:{port}")
+
+
+@peers_app.command("remove")
+def peers_remove(ae_title: str, data: DataOption = None) -> None:
+    """Remove a peer."""
+    from hilum.peering import remove_peer
+
+    if not remove_peer(attached(data)[0], ae_title):
+        fail(f"no peer has the AE title {ae_title}; `hilum peers list` shows them")
+    out.print(f"{ae_title} removed")
+
+
+def main() -> None:
+    """Entry point of the `hilum` command."""
+    app()

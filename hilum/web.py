@@ -1,0 +1,110 @@
+"""The web process: FHIR, DICOMweb, viewer and hooks on one port, and the gateway's services."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import httpx
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+import dicomweb.app
+import fhir_gateway.app
+import inference.hook
+import reports.hook
+import ui.landing
+import ui.ohif
+from access.caller import Caller
+from access.http import caller_of
+from archive import Archive
+from fhir_gateway.services import Services
+from hilum import queue_schema, wiring
+from hilum.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+STOP_TIMEOUT_S = 20
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    queue_schema.ensure(wiring.database_url(settings), wiring.QUEUE_SCHEMA)
+    archive = Archive.open(wiring.archive_config(settings))
+    try:
+        uvicorn.run(
+            build(settings, archive),
+            host=settings.http.host,
+            port=settings.http.port,
+            log_config=None,
+            access_log=False,  # its lines hold query strings: names, tokens
+            server_header=False,
+            timeout_graceful_shutdown=STOP_TIMEOUT_S,
+            # Large bodies are read and written in big pieces; one process keeps a crash simple.
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+    finally:
+        archive.close()
+
+
+def build(settings: Settings, archive: Archive) -> FastAPI:
+    """The application with every door mounted."""
+    authority = wiring.token_authority(settings)
+    audit = wiring.audit_spool(settings, "web")
+    queue = wiring.queue_app(settings)
+    secret = wiring.internal_secret(settings)
+    gateway = wiring.gateway_config(settings)
+    services = Services(gateway, archive, wiring.audit_folder(settings))
+
+    def authenticate(request: Request) -> Caller:
+        return caller_of(request, authority)
+
+    fhir = fhir_gateway.app.create_app(gateway, authority, audit)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        async with queue.open_async(), fhir.router.lifespan_context(fhir):
+            background = asyncio.create_task(services.run(stop))
+            try:
+                yield
+            finally:
+                stop.set()
+                await background
+        audit.close()
+
+    app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(inference.hook.router(queue, secret))
+    app.include_router(reports.hook.router(queue, secret))
+    _add_health(app, settings, services)
+    app.mount("/fhir", fhir)
+    app.mount("/dicomweb", dicomweb.app.create_app(archive, authenticate, audit))
+    app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb"))
+    return app
+
+
+def _add_health(app: FastAPI, settings: Settings, services: Services) -> None:
+    @app.get("/health/live")
+    async def live() -> JSONResponse:
+        """The process answers."""
+        return JSONResponse({"status": "live"})
+
+    @app.get("/health/ready")
+    async def ready() -> JSONResponse:
+        """HAPI answers and the gateway has seeded what it needs there."""
+        health = {"hapi": await _answers(settings), "seeded": services.seeded}
+        good = all(health.values())
+        return JSONResponse({"ready": good, **health}, status_code=200 if good else 503)
+
+
+async def _answers(settings: Settings) -> bool:
+    url = settings.hapi_url.removesuffix("/fhir") + "/health"
+    try:
+        async with httpx.AsyncClient(timeout=3.0, trust_env=False) as client:
+            return (await client.get(url)).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False

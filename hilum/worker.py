@@ -1,0 +1,74 @@
+"""A worker process: inference and reports, from one queue."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+import inference.jobs
+import reports.jobs
+from hilum import marks, queue_schema, wiring
+from hilum.settings import Settings
+from inference.config import InferenceConfig
+from reports.config import ReportsConfig
+
+log = structlog.get_logger(__name__)
+
+QUEUES = ("inference", "reports")
+CONCURRENCY = 4  # short jobs (consider, sweep, render) pass a long inference run
+STOP_GRACE_S = 20.0
+HEARTBEAT_S = 5.0
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; a run in progress may finish, else it is taken up again."""
+    queue_schema.ensure(wiring.database_url(settings), wiring.QUEUE_SCHEMA)
+    asyncio.run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    app = wiring.queue_app(settings)
+    queues = [name for name in QUEUES if name != "inference" or settings.inference.enabled]
+    if settings.inference.enabled:
+        inference.jobs.register(app, inference_config(settings))
+    reports.jobs.register(app, reports_config(settings))
+    async with app.open_async():
+        marks.say_ready(settings.data, "worker")
+        log.info("worker ready", queues=queues)
+        await app.run_worker_async(
+            queues=queues,
+            concurrency=CONCURRENCY,
+            delete_jobs="successful",
+            fetch_job_polling_interval=2.0,
+            update_heartbeat_interval=HEARTBEAT_S,
+            shutdown_graceful_timeout=STOP_GRACE_S,
+        )
+
+
+def inference_config(settings: Settings) -> InferenceConfig:
+    """The inference worker's configuration."""
+    secret = wiring.internal_secret(settings)
+    return InferenceConfig(
+        records_url=settings.hapi_url,
+        records_secret=secret,
+        dicomweb_url=f"{settings.local_url}/dicomweb",
+        token=wiring.worker_token(settings, "inference"),
+        hook_secret=secret,
+        model=settings.inference.model,
+        threads=settings.inference.threads,
+        organization=settings.reports.institution,
+    )
+
+
+def reports_config(settings: Settings) -> ReportsConfig:
+    """The report worker's configuration."""
+    secret = wiring.internal_secret(settings)
+    return ReportsConfig(
+        records_url=settings.hapi_url,
+        records_secret=secret,
+        dicomweb_url=f"{settings.local_url}/dicomweb",
+        token=wiring.worker_token(settings, "reports"),
+        hook_secret=secret,
+        institution=settings.reports.institution,
+    )
