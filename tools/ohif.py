@@ -30,7 +30,7 @@ INTEGRITY = (
     "87BKxFfpq+jd5xXZB9E8EA=="
 )
 PREFIX = "/ohif/"
-STAMP = "hilum-stamp.json"
+STAMP = ".stamp"
 
 DROPPED_FOLDERS = ("ort", "dicom-microscopy-viewer", "customizations")
 DROPPED_FILES = frozenset(
@@ -190,11 +190,11 @@ def prepare(tarball: Path, target: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; 0 when the viewer is ready or was left out because npm is missing."""
     parser = argparse.ArgumentParser(description="Prepare the OHIF viewer bundle.")
-    parser.add_argument("--target", type=Path, default=Path("build/ohif"))
+    parser.add_argument("--out", type=Path, default=Path("build/ohif"))
     parser.add_argument("--tarball", type=Path, help="use this package file instead of npm pack")
     options = parser.parse_args(arguments)
-    if is_current(options.target):
-        say(f"{options.target} is up to date ({VERSION})")
+    if is_current(options.out):
+        say(f"{options.out} is up to date ({VERSION})")
         return 0
     with tempfile.TemporaryDirectory(prefix="ohif-pack-") as scratch:
         try:
@@ -207,11 +207,11 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         try:
             verify(tarball)
-            prepare(tarball, options.target)
+            prepare(tarball, options.out)
         except PreparationError as error:
             say(f"error: {error}")
             return 1
-    say(f"ready in {os.fspath(options.target)}")
+    say(f"ready in {os.fspath(options.out)}")
     return 0
 
 

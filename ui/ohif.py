@@ -172,7 +172,7 @@ def _assets(folder: Path) -> Mapping[str, _Asset]:
     """Every file of the bundle by its name: what is not here cannot be asked for."""
     found: dict[str, _Asset] = {}
     for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.suffix == ".gz" or path.name.startswith("hilum-"):
+        if not path.is_file() or path.suffix == ".gz" or path.name.startswith("."):
             continue
         name = path.relative_to(folder).as_posix()
         packed = path.with_name(path.name + ".gz")

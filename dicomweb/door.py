@@ -1,0 +1,205 @@
+"""What every route shares: who asks, whether they may, the audit record, the way errors leave."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Literal, TypeVar
+
+import anyio
+import anyio.to_thread
+import structlog
+from anyio import CapacityLimiter
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from access import (
+    AccessError,
+    AuditEventKind,
+    AuditRecord,
+    AuditSpool,
+    Caller,
+    Forbidden,
+    Unauthorized,
+)
+from archive import Archive, ArchiveError, InstanceKey
+from dicomweb.config import DicomwebConfig
+from dicomweb.errors import BadRequest, DicomwebError
+from dicomweb.media import MediaRange, parse_accept
+from dicomweb.problems import problem_response
+
+log = structlog.get_logger(__name__)
+Result = TypeVar("Result")
+Interaction = Literal["c", "r", "s"]
+Outcome = Literal["success", "minor", "serious", "major"]
+
+RESOURCE = "ImagingStudy"
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*", re.ASCII)
+_EVENTS = {
+    "c": (AuditEventKind.STORE, "C"),
+    "r": (AuditEventKind.RETRIEVE, "R"),
+    "s": (AuditEventKind.QUERY, "E"),
+}
+
+
+@dataclass(frozen=True)
+class Door:
+    """The service's parts, handed to each handler."""
+
+    archive: Archive
+    authenticate: Callable[[Request], Caller]
+    audit: AuditSpool
+    config: DicomwebConfig
+    decoding: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+
+    async def decode(self, call: Callable[..., Result], *arguments: object) -> Result:
+        """Run a decoder in a thread, a few at a time: each may take a whole frame's memory."""
+        return await anyio.to_thread.run_sync(lambda: call(*arguments), limiter=self.decoding)
+
+    def base_url(self, request: Request) -> str:
+        """Service root as the client reaches it, without a trailing slash."""
+        if self.config.base_url is not None:
+            return self.config.base_url.rstrip("/")
+        root = str(request.scope.get("root_path", ""))
+        return f"{request.url.scheme}://{request.url.netloc}{root}".rstrip("/")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request: the caller behind it and what the path names."""
+
+    door: Door
+    request: Request
+    caller: Caller
+    study: str | None = None
+    series: str | None = None
+    instance: str | None = None
+
+    @property
+    def archive(self) -> Archive:
+        """The store behind the door."""
+        return self.door.archive
+
+    @property
+    def key(self) -> InstanceKey:
+        """The instance that the path names."""
+        return InstanceKey(self.study or "", self.series or "", self.instance or "")
+
+    @property
+    def accept(self) -> list[MediaRange]:
+        """What the client takes: the accept query parameter goes before the header."""
+        asked = self.request.query_params.getlist("accept")
+        return parse_accept(",".join(asked) or ",".join(self.request.headers.getlist("accept")))
+
+
+Handler = Callable[[Visit], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+async def in_thread(call: Callable[..., Result], *arguments: object) -> Result:
+    """Run a blocking archive call off the event loop."""
+    return await anyio.to_thread.run_sync(lambda: call(*arguments))
+
+
+def endpoint(door: Door, interaction: Interaction, handler: Handler) -> Endpoint:
+    """A route: authenticate, authorise, handle, record, answer."""
+
+    async def serve(request: Request) -> Response:
+        started = time.perf_counter()
+        caller: Caller | None = None
+        try:
+            caller = door.authenticate(request)
+            visit = _visit(door, request, caller)
+            _authorise(visit, interaction)
+            response = await handler(visit)
+            await _record(door, request, interaction, caller, _outcome(response.status_code))
+        except ClientDisconnect:
+            log.info("client_left", path=request.url.path)
+            return Response(status_code=HTTPStatus.BAD_REQUEST)
+        except (AccessError, ArchiveError, DicomwebError) as error:
+            response = await _refuse(door, request, interaction, caller, error)
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Cache-Control", "private, no-cache")
+        log.info(
+            "dicomweb",
+            method=request.method,
+            path=request.url.path,  # never the query: it may name a patient
+            status=response.status_code,
+            ms=round((time.perf_counter() - started) * 1000, 1),
+        )
+        return response
+
+    return serve
+
+
+def _visit(door: Door, request: Request, caller: Caller) -> Visit:
+    names = {name: request.path_params.get(name) for name in ("study", "series", "instance")}
+    for name, uid in names.items():
+        if uid is not None and (len(uid) > 64 or not _UID.fullmatch(uid)):
+            raise BadRequest(f"the {name} in the path is not a valid UID")
+    return Visit(door, request, caller, **names)
+
+
+def _authorise(visit: Visit, interaction: Interaction) -> None:
+    if not visit.caller.may(RESOURCE, interaction):
+        raise Forbidden(f"the token does not grant {RESOURCE}.{interaction}")
+    if visit.study is not None and not visit.caller.may_see_study(visit.study):
+        raise Forbidden("the token is limited to other studies")
+
+
+async def _refuse(
+    door: Door,
+    request: Request,
+    interaction: Interaction,
+    caller: Caller | None,
+    error: AccessError | ArchiveError | DicomwebError,
+) -> Response:
+    response = problem_response(error)
+    outcome = _outcome(response.status_code)
+    detail = f"{type(error).__name__}: {error}"
+    if isinstance(error, Unauthorized | Forbidden):
+        await _record(door, request, interaction, caller, outcome, detail, denied=True)
+        return response
+    try:
+        await _record(door, request, interaction, caller, outcome, detail)
+    except AccessError as unrecorded:
+        return problem_response(unrecorded)
+    return response
+
+
+async def _record(
+    door: Door,
+    request: Request,
+    interaction: Interaction,
+    caller: Caller | None,
+    outcome: Outcome,
+    detail: str | None = None,
+    *,
+    denied: bool = False,
+) -> None:
+    event, action = _EVENTS[interaction]
+    study = request.path_params.get("study")
+    names = sorted(set(request.query_params.keys()))
+    record = AuditRecord(
+        action=action,  # type: ignore[arg-type]
+        event=AuditEventKind.DENIED if denied else event,
+        outcome=outcome,
+        caller=caller,
+        at=datetime.now(UTC),
+        study=study if study is None else study[:64],
+        resource=request.url.path[:400],
+        # Which attributes were asked for, not their values: those name patients.
+        query="&".join(names)[:400] or None,
+        detail=detail,
+    )
+    await in_thread(door.audit.record, record)
+
+
+def _outcome(status: int) -> Outcome:
+    if status < HTTPStatus.BAD_REQUEST:
+        return "success"
+    return "minor" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "serious"

@@ -1,0 +1,34 @@
+"""What the DICOMweb door refuses by itself; the archive has its own errors.
+
+Texts may name UIDs, attributes and limits. They reach the client, so no patient data.
+"""
+
+from __future__ import annotations
+
+
+class DicomwebError(Exception):
+    """Root of the door's errors; HTTP statuses are in problems.py."""
+
+
+class BadRequest(DicomwebError):
+    """A parameter or a path segment is not what PS3.18 allows."""
+
+
+class MalformedMultipart(DicomwebError):
+    """The body is not the multipart message that its header promises."""
+
+
+class PayloadTooLarge(DicomwebError):
+    """A limit of the service is passed."""
+
+
+class UnsupportedMediaType(DicomwebError):
+    """The request's content type or encoding is not one that can be stored."""
+
+
+class NotAcceptable(DicomwebError):
+    """No representation that the client accepts can be made."""
+
+
+class NotRenderable(DicomwebError):
+    """The instance has no image, or its pixel data cannot be decoded."""
