@@ -14,7 +14,11 @@ QUIET = ("httpx", "httpcore", "uvicorn.access", "aiohttp.access", "pynetdicom", 
 def configure(*, json: bool = False, level: int = logging.INFO) -> None:
     """Send structlog and the standard library's log to standard error in one format."""
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    shared = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        stamp,
+    ]
     renderer = (
         structlog.processors.JSONRenderer()
         if json
