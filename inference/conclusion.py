@@ -21,11 +21,17 @@ def conclusion(
         model: `name@version`.
     """
     sentences = [*_findings(measurements)]
-    absent = [name for name in SEQUENCES if name not in inputs]
-    if absent:
-        sentences.append(f"The study has no {_listed(absent)} series; the result is less reliable.")
+    sentences.append(absent_sequences(inputs))
     sentences.append(f"Measured automatically by {model}; not reviewed. Not for clinical use.")
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
+
+
+def absent_sequences(inputs: Mapping[str, str]) -> str:
+    """A sentence about the sequences that the study lacks; empty where all are there."""
+    absent = [name for name in SEQUENCES if name not in inputs]
+    if not absent:
+        return ""
+    return f"The study has no {_listed(absent)} series; the result is less reliable."
 
 
 def _findings(measurements: Mapping[Region, Measurement]) -> list[str]:

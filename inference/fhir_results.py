@@ -14,24 +14,22 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from inference import terms
-from inference.conclusion import conclusion
+from inference.conclusion import absent_sequences, conclusion
 from inference.key_images import KeyImage
-from inference.measure import Bidimensional, Measurement, Region
+from inference.measure import Measurement, Region
 from inference.models import Model
 from inference.runs import Run
+from records import codes, identifiers
 
 Resource = dict[str, Any]
 
-SID = "https://hilum.dev/fhir/sid"
-RUN_SYSTEM = f"{SID}/inference-run"
-REPORT_SYSTEM = f"{SID}/report"
-RESULT_SYSTEM = f"{SID}/inference-result"
-MODEL_SYSTEM = f"{SID}/model"
-ORGANIZATION_SYSTEM = f"{SID}/organization"
+RESULT_SYSTEM = f"{identifiers.SID}/inference-result"
+MODEL_SYSTEM = f"{identifiers.SID}/model"
+ORGANIZATION_SYSTEM = f"{identifiers.SID}/organization"
 US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition"
-UCUM = "http://unitsofmeasure.org"
+DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
+MEDIA_TYPE = "http://terminology.hl7.org/CodeSystem/media-type"
 DRAFT = "AI draft, not reviewed by a radiologist. Not for clinical use."
-AGENT_TYPES = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,9 @@ def transaction(result: Result) -> list[Resource]:
         _created(result, _media(result, number, image, device.url))
         for number, image in enumerate(result.images, 1)
     ]
-    report = _created(result, _report(result, observations, media, organization.url), REPORT_SYSTEM)
+    report = _created(
+        result, _report(result, observations, media, organization.url), identifiers.REPORT
+    )
     provenance = _provenance(result, [report, *observations, *media], organization, device)
     task = _completed_task(result, report, observations)
     entries = [organization, device, *observations, *media, report, provenance, task]
@@ -101,7 +101,7 @@ def _created(result: Result, resource: Resource, system: str = RESULT_SYSTEM) ->
     return Entry(
         resource,
         f"urn:uuid:{result.run.uuid(f'{kind} {value}')}",
-        {"method": "POST", "url": kind, "ifNoneExist": f"identifier={system}|{value}"},
+        {"method": "POST", "url": kind, "ifNoneExist": identifiers.by_identifier(system, value)},
     )
 
 
@@ -122,10 +122,7 @@ def _device(model: Model) -> Resource:
         "status": "active",
         "manufacturer": "Hilum",
         "deviceName": [{"name": model.name, "type": "model-name"}],
-        "type": {
-            "coding": [terms.fhir_coding(terms.ARTIFICIAL_INTELLIGENCE)],
-            "text": "Segmentation model",
-        },
+        "type": codes.concept(codes.ARTIFICIAL_INTELLIGENCE, text="Segmentation model"),
         "version": [{"value": model.version}],
         "property": [
             {
@@ -145,69 +142,51 @@ def _observation(result: Result, measured: Measurement, device: str, performer: 
         "identifier": [
             _result_identifier(result, f"observation-{measured.region}"),
             {
-                "system": "urn:dicom:uid",
-                "value": f"urn:oid:{result.run.uid(f'tracking {measured.region}')}",
+                "system": identifiers.DICOM_UID,
+                "value": identifiers.oid(result.run.uid(f"tracking {measured.region}")),
             },
         ],
         "status": "preliminary",
-        "category": [
-            _concept(
-                "http://terminology.hl7.org/CodeSystem/observation-category",
-                "imaging",
-                "Imaging",
-            )
-        ],
-        "code": {
-            "coding": [
-                terms.fhir_coding(terms.TUMOUR_SIZE),
-                terms.fhir_coding(terms.VOLUME),
-                terms.fhir_coding(about.local),
-            ],
-            "text": f"{about.name}, volume",
-        },
+        "category": [codes.concept(codes.IMAGING)],
+        "code": codes.concept(
+            codes.TUMOUR_SIZE, codes.VOLUME, about.local, text=f"{about.name}, volume"
+        ),
         **_context(result),
         "issued": _instant(result),
         "performer": [{"reference": performer}],
-        "valueQuantity": _quantity(measured.volume_ml, "mL"),
-        "bodySite": {"coding": [terms.fhir_coding(terms.BRAIN)], "text": "Brain"},
+        "valueQuantity": codes.quantity(round(measured.volume_ml, 2), codes.MILLILITRE),
+        "bodySite": codes.concept(codes.BRAIN, text="Brain"),
         "method": {"text": f"Segmentation by {result.model.label}, voxels counted"},
         "device": {"reference": device},
         "derivedFrom": [_study(result)],
     }
-    components = _components(measured)
-    return body | ({"component": components} if components else {})
+    absent = absent_sequences(result.inputs)
+    notes = {"note": [{"text": absent}]} if absent else {}
+    return body | {"component": _components(measured)} | notes
 
 
 def _components(measured: Measurement) -> list[Resource]:
-    found: list[Resource] = [
-        {
-            "code": _code(terms.COMPONENTS),
-            "valueQuantity": _quantity(measured.components, "1", places=0),
-        }
-    ]
+    found = [_component(measured.components, codes.COUNT, codes.COMPONENTS)]
     if measured.diameters is not None:
-        found += _diameters(measured.diameters)
+        long_mm = round(measured.diameters.long_axis.length_mm, 1)
+        short_mm = round(measured.diameters.short_axis.length_mm, 1)
+        found += [
+            _component(long_mm, codes.MILLIMETRE, codes.LONGEST_DIAMETER, codes.LONG_AXIS),
+            _component(
+                short_mm, codes.MILLIMETRE, codes.ADDITIONAL_DIAMETER, codes.PERPENDICULAR_AXIS
+            ),
+        ]
     if measured.enhancement_ratio is not None:
-        found.append(
-            {
-                "code": _code(terms.ENHANCEMENT_RATIO),
-                "valueQuantity": _quantity(measured.enhancement_ratio, "{ratio}"),
-            }
-        )
+        ratio = round(measured.enhancement_ratio, 2)
+        found.append(_component(ratio, codes.RATIO, codes.ENHANCEMENT_RATIO))
     return found
 
 
-def _diameters(diameters: Bidimensional) -> list[Resource]:
-    return [
-        {
-            "code": _code(terms.TUMOUR_MAXIMUM, terms.LONG_AXIS),
-            "valueQuantity": _quantity(diameters.long_axis.length_mm, "mm", places=1),
-        },
-        {
-            "code": _code(terms.TUMOUR_ADDITIONAL, terms.PERPENDICULAR_AXIS),
-            "valueQuantity": _quantity(diameters.short_axis.length_mm, "mm", places=1),
-        },
-    ]
+def _component(value: float, unit: codes.Code, *names: codes.Code) -> Resource:
+    return {
+        "code": codes.concept(*names, text=names[-1].display),
+        "valueQuantity": codes.quantity(value, unit),
+    }
 
 
 def _media(result: Result, number: int, image: KeyImage, device: str) -> Resource:
@@ -216,10 +195,10 @@ def _media(result: Result, number: int, image: KeyImage, device: str) -> Resourc
         "resourceType": "Media",
         "identifier": [_result_identifier(result, f"key-image-{number}")],
         "status": "completed",
-        "type": _concept("http://terminology.hl7.org/CodeSystem/media-type", "image", "Image"),
+        "type": _concept(MEDIA_TYPE, "image", "Image"),
         "subject": result.task["for"],
         "createdDateTime": _instant(result),
-        "bodySite": {"coding": [terms.fhir_coding(terms.BRAIN)], "text": "Brain"},
+        "bodySite": codes.concept(codes.BRAIN, text="Brain"),
         "device": {"reference": device},
         "height": image.height,
         "width": image.width,
@@ -242,13 +221,10 @@ def _report(
     return {
         "resourceType": "DiagnosticReport",
         "meta": {"profile": [f"{US_CORE}/us-core-diagnosticreport-note"]},
-        "identifier": [{"system": REPORT_SYSTEM, "value": result.run.identifier}],
+        "identifier": [{"system": identifiers.REPORT, "value": result.run.identifier}],
         "status": "preliminary",
-        "category": [{"coding": [terms.fhir_coding(terms.RADIOLOGY)], "text": "Radiology"}],
-        "code": {
-            "coding": [terms.fhir_coding(terms.IMAGING_NARRATIVE)],
-            "text": "MR brain: AI measurement report",
-        },
+        "category": [codes.concept(codes.RADIOLOGY, text="Radiology")],
+        "code": codes.concept(codes.IMAGING_NARRATIVE, text="MR brain: AI measurement report"),
         **_context(result),
         "issued": _instant(result),
         "performer": [{"reference": performer}],
@@ -276,16 +252,14 @@ def _provenance(
         "meta": {"profile": [f"{US_CORE}/us-core-provenance"]},
         "target": [{"reference": entry.url} for entry in targets],
         "recorded": _instant(result),
-        "activity": _concept(
-            "http://terminology.hl7.org/CodeSystem/v3-DataOperation", "CREATE", "create"
-        ),
+        "activity": _concept(DATA_OPERATION, "CREATE", "create"),
         "agent": [
             {
-                "type": _concept(AGENT_TYPES, "author", "Author"),
+                "type": codes.concept(codes.AUTHOR, text="Author"),
                 "who": {"reference": organization.url},
             },
             {
-                "type": _concept(AGENT_TYPES, "assembler", "Assembler"),
+                "type": codes.concept(codes.ASSEMBLER, text="Assembler"),
                 "who": {"reference": device.url},
                 "onBehalfOf": {"reference": organization.url},
             },
@@ -335,7 +309,7 @@ def _study(result: Result) -> Resource:
 
 
 def _instance(uid: str) -> Resource:
-    return {"identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}}
+    return {"identifier": {"system": identifiers.DICOM_UID, "value": identifiers.oid(uid)}}
 
 
 def _instance_entity(uid: str) -> Resource:
@@ -352,14 +326,6 @@ def _result_identifier(result: Result, name: str) -> Resource:
 
 def _instant(result: Result) -> str:
     return result.run.at.isoformat(timespec="seconds")
-
-
-def _quantity(value: float, unit: str, places: int = 2) -> Resource:
-    return {"value": round(value, places), "unit": unit, "system": UCUM, "code": unit}
-
-
-def _code(*codes: Any) -> Resource:
-    return {"coding": [terms.fhir_coding(code) for code in codes], "text": codes[-1].meaning}
 
 
 def _concept(system: str, code: str, display: str) -> Resource:

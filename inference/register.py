@@ -116,7 +116,7 @@ def rigid_movement(moving: Volume, fixed: Volume) -> FloatArray:
     matrix[:3, 3] = found.TransformPoint((0.0, 0.0, 0.0))
     # The transform maps points of the fixed image to the moving one; voxels move the other way.
     # Rounded far below a voxel: ITK sums in no fixed order, and a repeat must be the same.
-    movement = np.round(np.asarray(np.linalg.inv(matrix), dtype=np.float64), 5)
+    movement: FloatArray = np.round(np.linalg.inv(matrix), 5).astype(np.float64)
     middle = moving.place((np.array(moving.shape, dtype=float) / 2)[None])[0]
     target = fixed.place((np.array(fixed.shape, dtype=float) / 2)[None])[0]
     moved = movement[:3, :3] @ middle + movement[:3, 3]

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from inference.fhir_results import RUN_SYSTEM, Resource
+from inference.fhir_results import Resource
 from inference.models import Model
 from inference.runs import Run, run_identifier
+from records import identifiers
 from records.client import Records
 
 FINAL = frozenset({"completed", "failed", "rejected", "cancelled", "entered-in-error"})
 DERIVED_MODALITIES = frozenset({"SEG", "SR", "PR", "KO", "DOC", "RWV", "REG", "PMAP", "RTSTRUCT"})
-UID_SYSTEM = "urn:dicom:uid"
-OID = "urn:oid:"
+RUN_SYSTEM = identifiers.INFERENCE_RUN
 ATTEMPTS = "attempts"
 REASON_LENGTH = 300
 
@@ -40,10 +40,10 @@ def study_uid(study: Resource) -> str:
     Raises:
         ValueError: it has none; the gateway never writes such a one.
     """
-    for identifier in study.get("identifier", []):
-        if identifier.get("system") == UID_SYSTEM:
-            return str(identifier["value"]).removeprefix(OID)
-    raise ValueError(f"ImagingStudy/{study.get('id')} has no Study Instance UID")
+    uid = identifiers.study_uid_of(study)
+    if not uid:
+        raise ValueError(f"ImagingStudy/{study.get('id')} has no Study Instance UID")
+    return uid
 
 
 def identifier_for(study: Resource, model: Model) -> str | None:
@@ -94,7 +94,7 @@ def new_task(study: Resource, model: Model, identifier: str) -> Resource:
 
 async def request(records: Records, study: Resource, model: Model, identifier: str) -> Resource:
     """The Task of a run: created, or the one that is there already."""
-    query = f"identifier={RUN_SYSTEM}|{identifier}"
+    query = identifiers.by_identifier(RUN_SYSTEM, identifier)
     task: Resource = await records.create(new_task(study, model, identifier), if_none_exist=query)
     return task
 

@@ -1,8 +1,8 @@
-"""Coded terms of a brain lesion result, in DICOM form; `fhir_coding` gives the FHIR form.
+"""Coded terms of a brain lesion result in DICOM; in FHIR the same codes come from `records.codes`.
 
-Sources: DICOM PS3.16 CID 7168 (lesion types), CID 7469/7472 (measurements), CID 7162; LOINC as
-used by HL7 mCODE (tumor size). Whole tumour and tumour core have no code in these sets: they are
-named by our own code, beside the general SNOMED CT term.
+Sources: DICOM PS3.16 CID 7168 (lesion types), CID 7469/7472 (measurements), CID 7162. Whole tumour
+and tumour core have no code in these sets: they are named by our own code, beside the general
+SNOMED CT term.
 """
 
 from __future__ import annotations
@@ -12,17 +12,9 @@ from dataclasses import dataclass
 from pydicom.sr.coding import Code
 
 from inference.measure import Region
+from records import codes
 
 LOCAL_SCHEME = "99HILUM"
-LOCAL_SYSTEM = "https://hilum.dev/fhir/CodeSystem/brain-lesion"
-SYSTEMS = {
-    "SCT": "http://snomed.info/sct",
-    "DCM": "http://dicom.nema.org/resources/ontology/DCM",
-    "NCIt": "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl",
-    "LN": "http://loinc.org",
-    LOCAL_SCHEME: LOCAL_SYSTEM,
-}
-
 BRAIN = Code("12738006", "SCT", "Brain")
 MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 NEOPLASM = Code("108369006", "SCT", "Neoplasm")
@@ -37,11 +29,6 @@ MILLIMETRE = Code("mm", "UCUM", "mm")
 RATIO = Code("{ratio}", "UCUM", "ratio")
 ONE = Code("1", "UCUM", "no units")
 MR_OF_HEAD = Code("24590-2", "LN", "MR Brain WO and W contrast IV")
-TUMOUR_SIZE = Code("21889-1", "LN", "Size Tumor")
-TUMOUR_MAXIMUM = Code("33728-7", "LN", "Size.maximum dimension in Tumor")
-TUMOUR_ADDITIONAL = Code("33729-5", "LN", "Size additional dimension in Tumor")
-IMAGING_NARRATIVE = Code("18748-4", "LN", "Diagnostic imaging study")
-RADIOLOGY = Code("LP29684-5", "LN", "Radiology")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +38,20 @@ class RegionTerms:
     Attributes:
         name: for texts.
         finding: the coded finding (CID 7168 for the three segments).
-        local: our own code for exactly this region.
+        local: our own code for exactly this region, as FHIR has it.
         colour: sRGB, for overlays and as the segment's recommended colour.
         segment: segment number in our SEG; None for a union of segments.
     """
 
     name: str
     finding: Code
-    local: Code
+    local: codes.Code
     colour: tuple[int, int, int]
     segment: int | None
 
 
-def _local(region: Region, meaning: str) -> Code:
-    return Code(region.value, LOCAL_SCHEME, meaning)
+def _local(region: Region, meaning: str) -> codes.Code:
+    return codes.Code(codes.BRAIN_LESION, region.value, meaning)
 
 
 # The model does not tell necrosis from other non-enhancing core, so the term for both is taken.
@@ -90,20 +77,7 @@ REGIONS = {
         (235, 94, 40),
         3,
     ),
-    Region.TC: RegionTerms(
-        "Tumour core", NEOPLASM, _local(Region.TC, "Tumour core"), (255, 196, 0), None
-    ),
-    Region.WT: RegionTerms(
-        "Whole tumour", NEOPLASM, _local(Region.WT, "Whole tumour"), (200, 120, 220), None
-    ),
+    Region.TC: RegionTerms("Tumour core", NEOPLASM, codes.TUMOUR_CORE, (255, 196, 0), None),
+    Region.WT: RegionTerms("Whole tumour", NEOPLASM, codes.WHOLE_TUMOUR, (200, 120, 220), None),
 }
 SEGMENTED = tuple(region for region, terms in REGIONS.items() if terms.segment is not None)
-
-
-def fhir_coding(code: Code) -> dict[str, str]:
-    """A code as a FHIR Coding."""
-    return {
-        "system": SYSTEMS[code.scheme_designator],
-        "code": code.value,
-        "display": code.meaning,
-    }

@@ -10,11 +10,12 @@ from PIL import Image
 
 from hilum.example.series import truth
 from inference.conclusion import conclusion
-from inference.fhir_results import REPORT_SYSTEM, RUN_SYSTEM, Result, transaction
+from inference.fhir_results import Result, transaction
 from inference.key_images import key_images
 from inference.measure import Region, measure
 from inference.models import load_model
 from inference.select import Sequence
+from records import identifiers
 
 STUDY = {
     "resourceType": "ImagingStudy",
@@ -35,7 +36,7 @@ def result(request, demo, run):
         "resourceType": "Task",
         "id": "task-1",
         "meta": {"versionId": "3"},
-        "identifier": [{"system": RUN_SYSTEM, "value": run.identifier}],
+        "identifier": [{"system": identifiers.INFERENCE_RUN, "value": run.identifier}],
         "status": "in-progress",
         "intent": "order",
         "for": {"reference": "Patient/p-1"},
@@ -77,7 +78,7 @@ def test_the_task_ends_with_its_report_measurements_and_both_dicom_objects(resul
         "measurement-report",
     ]
     assert urls[outputs[0][1]["reference"]]["identifier"] == [
-        {"system": REPORT_SYSTEM, "value": run.identifier}
+        {"system": identifiers.REPORT, "value": run.identifier}
     ]
     assert outputs[-2][1]["identifier"]["value"] == f"urn:oid:{run.uid('SEG')}"
 
