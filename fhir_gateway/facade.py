@@ -1,0 +1,342 @@
+"""`/fhir`: each request is judged, passed to the FHIR store, looked at and audited."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import aiohttp
+import orjson
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from access import (
+    AuditEventKind,
+    AuditRecord,
+    AuditSpool,
+    Caller,
+    Forbidden,
+    TokenAuthority,
+    Unauthorized,
+)
+from access.audit import AuditUnavailable
+from access.http import address_of, caller_of
+from fhir_gateway.bundles import PageLinks, check_types, judge_bundle, merge_batch
+from fhir_gateway.config import MIB, GatewayConfig
+from fhir_gateway.grammar import Interaction, Judge
+from fhir_gateway.model import ModelSource
+from fhir_gateway.outcome import FHIR_JSON_UTF8, Refusal, fhir_response
+from fhir_gateway.upstream import CHUNK, Upstream, json_headers
+
+FORM = "application/x-www-form-urlencoded"
+FORM_UTF8 = f"{FORM}; charset=UTF-8"  # without the charset HAPI finds no non-ASCII value
+MAX_FORM_BYTES = MIB
+JSON_TYPES = frozenset({"application/fhir+json", "application/json", "application/json-patch+json"})
+READABLE_BUNDLE_BYTES = 64 * MIB
+
+log = structlog.get_logger(__name__)
+
+
+class Facade:
+    """The FHIR door's request handling."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        authority: TokenAuthority,
+        audit: AuditSpool,
+        models: ModelSource,
+        upstream: Upstream,
+    ) -> None:
+        self._config = config
+        self._authority = authority
+        self._audit = audit
+        self._models = models
+        self._upstream = upstream
+        self._pages = PageLinks(config.hook_secret.encode())
+
+    async def handle(self, request: Request) -> Response:
+        """Answer any request below the base."""
+        caller = None
+        try:
+            caller = self.authenticate(request)
+            return await self._answer(request, caller)
+        except Refusal as refusal:
+            if refusal.status in (401, 403):
+                await self.record_denial(request, caller, str(refusal))
+            return refusal.response
+        except AuditUnavailable:
+            log.error("facade.audit_unavailable")
+            return Refusal(503, "the audit trail cannot be written").response
+
+    def authenticate(self, request: Request) -> Caller:
+        """The caller, who must have a token without a limit to studies.
+
+        Raises:
+            Refusal: 401 or 403.
+        """
+        try:
+            caller = caller_of(request, self._authority)
+        except Unauthorized as error:
+            headers = {"WWW-Authenticate": error.challenge}
+            raise Refusal(401, str(error), headers=headers) from error
+        except Forbidden as error:
+            raise Refusal(403, str(error)) from error
+        if caller.studies is not None:
+            raise Refusal(403, "a token limited to studies is good for DICOMweb only")
+        return caller
+
+    async def _answer(self, request: Request, caller: Caller) -> Response:
+        path, query = _path(request), request.url.query
+        judge = Judge(caller, await self._models.model())
+        if path == "" and request.method == "POST":
+            return await self._bundle(request, caller, judge)
+        if path == "" and "_getpages=" in query:
+            return await self._page(request, caller, query)
+        if path == "":
+            raise Refusal(403, "the whole system is neither searched nor listed here")
+        form = None
+        if request.method == "POST" and path.endswith("/_search") and _media_type(request) == FORM:
+            form = await self._body(request, MAX_FORM_BYTES)
+        interaction = judge.judge(
+            request.method,
+            path,
+            query,
+            form=form,
+            if_none_exist=request.headers.get("if-none-exist"),
+        )
+        if interaction.resource_type == "Binary" and interaction.event is AuditEventKind.FHIR_READ:
+            return await self._binary(request, caller, interaction)
+        if interaction.bundle:
+            return await self._searchset(request, caller, interaction)
+        return await self._pass(request, caller, judge, interaction)
+
+    async def _pass(
+        self, request: Request, caller: Caller, judge: Judge, interaction: Interaction
+    ) -> Response:
+        """A read or a write of one resource, streamed both ways."""
+        headers = json_headers(request.headers)
+        body = None
+        if request.method in ("POST", "PUT", "PATCH"):
+            kind = _media_type(request)
+            if kind not in JSON_TYPES and interaction.resource_type != "Binary":
+                raise Refusal(415, "this server takes application/fhir+json")
+            body = self._limited(request, self._config.max_body_bytes)
+        if "if-none-exist" in headers:
+            condition = headers["if-none-exist"]
+            headers["if-none-exist"] = judge.condition(interaction.resource_type, condition)
+        stack = AsyncExitStack()
+        try:
+            answer = await stack.enter_async_context(
+                self._upstream.send(
+                    interaction.method,
+                    interaction.path,
+                    interaction.query,
+                    headers=headers,
+                    body=body,
+                )
+            )
+            status = _mended_status(answer.status, "if-match" in headers)
+            await self.record(caller, interaction, status)
+        except BaseException:
+            await stack.aclose()
+            raise
+        sent = self._upstream.public_headers(answer)
+        if request.method == "HEAD":
+            await stack.aclose()
+            return Response(status_code=status, headers=sent)
+        return StreamingResponse(_stream(answer, stack), status, headers=sent)
+
+    async def _searchset(
+        self, request: Request, caller: Caller, interaction: Interaction
+    ) -> Response:
+        """A search, a history or $everything: the Bundle is read and looked at."""
+        headers = json_headers(request.headers)
+        method, body = interaction.method, None
+        if interaction.form:
+            # Everything goes into the body, so that no value reaches the store's access log.
+            headers["content-type"] = FORM_UTF8
+            body = interaction.query.replace("%20", "+").encode()
+        else:
+            headers.pop("content-type", None)
+        query = "" if interaction.form else interaction.query
+        async with self._upstream.send(
+            method, interaction.path, query, headers=headers, body=body
+        ) as answer:
+            content = await self._upstream.read_all(answer, READABLE_BUNDLE_BYTES)
+            await self.record(caller, interaction, answer.status)
+            return self._looked_at(answer, content, caller, interaction.resource_type)
+
+    async def _page(self, request: Request, caller: Caller, query: str) -> Response:
+        """A further page of a search that this caller made."""
+        if request.method not in ("GET", "HEAD"):
+            raise Refusal(405, "pages are read")
+        inner, searched = self._pages.opened(query, caller)
+        async with self._upstream.send(
+            "GET", "", inner, headers=json_headers(request.headers)
+        ) as answer:
+            content = await self._upstream.read_all(answer, READABLE_BUNDLE_BYTES)
+            await self._write_record(
+                caller, "E", AuditEventKind.FHIR_SEARCH, answer.status, query=f"{searched}? (page)"
+            )
+            return self._looked_at(answer, content, caller, searched)
+
+    def _looked_at(
+        self, answer: aiohttp.ClientResponse, content: bytes, caller: Caller, searched: str
+    ) -> Response:
+        headers = self._upstream.public_headers(answer)
+        content = self._upstream.public_body(content)
+        if answer.status == 200:
+            bundle = orjson.loads(content)
+            check_types(bundle, caller, searched)
+            content = orjson.dumps(self._pages.signed(bundle, caller, searched))
+        return Response(content, answer.status, headers=headers)
+
+    async def _bundle(self, request: Request, caller: Caller, judge: Judge) -> Response:
+        """A batch or a transaction."""
+        if _media_type(request) not in JSON_TYPES:
+            raise Refusal(415, "this server takes application/fhir+json")
+        judged = judge_bundle(await self._body(request, self._config.max_body_bytes), judge)
+        versioned = any("ifMatch" in e["request"] for e in judged.resource["entry"])
+        async with self._upstream.send(
+            "POST",
+            "",
+            "",
+            headers=json_headers(request.headers),
+            body=orjson.dumps(judged.resource),
+        ) as answer:
+            content = await self._upstream.read_all(answer, READABLE_BUNDLE_BYTES)
+            status = _mended_status(answer.status, versioned)
+            for _, interaction in judged.allowed:
+                await self.record(caller, interaction, status)
+            for refusal in judged.refused.values():
+                await self.record_denial(request, caller, str(refusal))
+            if status != 200:
+                return Response(content, status, headers=self._upstream.public_headers(answer))
+            merged = merge_batch(judged, orjson.loads(self._upstream.public_body(content)))
+            types = {i.resource_type for _, i in judged.allowed if i.action != "R"}
+            check_types(merged, caller, next(iter(types)) if len(types) == 1 else None)
+            return fhir_response(merged)
+
+    async def _binary(self, request: Request, caller: Caller, interaction: Interaction) -> Response:
+        """Read a Binary if the caller may read the type that its securityContext names.
+
+        One without a context, such as an export file of the store, is for none but a caller
+        who may read everything.
+        """
+        async with self._upstream.send(
+            "GET", interaction.path, "", headers=json_headers({})
+        ) as answer:
+            content = await self._upstream.read_all(answer, 2 * self._config.max_body_bytes)
+            if answer.status != 200:
+                await self.record(caller, interaction, answer.status)
+                return Response(
+                    content, answer.status, headers=self._upstream.public_headers(answer)
+                )
+            binary = orjson.loads(content)
+            context = str(binary.get("securityContext", {}).get("reference", ""))
+            kind = context.split("/", 1)[0] if context else "*"
+            if not caller.may(kind, "r"):
+                raise Refusal(403, "the security context of this Binary is not granted")
+            await self.record(caller, interaction, 200)
+            headers = self._upstream.public_headers(answer)
+        accept = request.headers.get("accept", "*/*")
+        if "fhir+json" in accept:
+            return Response(content, headers={**headers, "content-type": FHIR_JSON_UTF8})
+        headers |= {"x-content-type-options": "nosniff", "content-disposition": "attachment"}
+        headers["content-type"] = str(binary.get("contentType", "application/octet-stream"))
+        return Response(b64decode(binary.get("data", "")), headers=headers)
+
+    async def _body(self, request: Request, limit: int) -> bytes:
+        return b"".join([part async for part in self._limited(request, limit)])
+
+    async def _limited(self, request: Request, limit: int) -> AsyncIterator[bytes]:
+        """The request's body in pieces, refused once it passes the limit."""
+        declared = request.headers.get("content-length", "0")
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise Refusal(415, "send the body without compression")
+        if not declared.isdigit() or int(declared) > limit:
+            raise Refusal(413, f"the body is larger than {limit} bytes")
+        size = 0
+        try:
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise Refusal(413, f"the body is larger than {limit} bytes")
+                if part:
+                    yield part
+        except ClientDisconnect as error:
+            raise Refusal(400, "the client left before its body was complete") from error
+
+    async def record(self, caller: Caller, interaction: Interaction, status: int) -> None:
+        """One audit record for one interaction."""
+        about = f"{interaction.resource_type}/{interaction.resource_id}"
+        resource = about if interaction.resource_id else interaction.resource_type
+        patient = resource if interaction.resource_type == "Patient" else None
+        await self._write_record(
+            caller,
+            interaction.action,
+            interaction.event,
+            status,
+            resource=resource,
+            patient=patient if interaction.resource_id else None,
+            query=interaction.audited,
+        )
+
+    async def record_denial(self, request: Request, caller: Caller | None, why: str) -> None:
+        """One audit record for a refusal; the query stays out of it."""
+        who = caller or Caller("anonymous", "system", address=address_of(request))
+        await self._write_record(
+            who,
+            "E",
+            AuditEventKind.DENIED,
+            403,
+            resource=_path(request)[:200] or "Bundle",
+            detail=f"{request.method}: {why}",
+        )
+
+    async def _write_record(
+        self,
+        caller: Caller,
+        action: Literal["C", "R", "U", "D", "E"],
+        event: AuditEventKind,
+        status: int,
+        **about: Any,
+    ) -> None:
+        outcome: Literal["success", "minor", "serious"] = "success"
+        if status >= 400:
+            outcome = "serious" if status >= 500 else "minor"
+        record = AuditRecord(
+            action=action,
+            event=event,
+            outcome=outcome,
+            caller=caller,
+            at=datetime.now(UTC),
+            **about,
+        )
+        await asyncio.to_thread(self._audit.record, record)
+
+
+def _path(request: Request) -> str:
+    """The path below the mount point, without the leading slash."""
+    return str(request.path_params.get("path", "")).strip("/")
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+
+
+def _mended_status(status: int, versioned: bool) -> int:
+    """HAPI answers a stale If-Match with 409; FHIR says 412."""
+    return 412 if status == 409 and versioned else status
+
+
+async def _stream(answer: aiohttp.ClientResponse, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    async with stack:
+        async for part in answer.content.iter_chunked(CHUNK):
+            yield part

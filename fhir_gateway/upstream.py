@@ -1,0 +1,119 @@
+"""The way from the FHIR door to the FHIR store: one connection pool, few headers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+from yarl import URL
+
+from fhir_gateway.config import GatewayConfig
+from fhir_gateway.outcome import FHIR_JSON, Refusal
+
+INTERNAL_HEADER = "X-Hilum-Internal"
+PASSED_UP = (
+    "accept",
+    "content-type",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-none-exist",
+    "prefer",
+)
+PASSED_DOWN = ("content-type", "etag", "last-modified", "location", "content-location")
+CHUNK = 64 * 1024
+RETRY_AFTER_S = "5"
+
+
+class Upstream:
+    """Sends requests to the store with our credential; the caller's token never leaves us."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self._internal = config.records_url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the pool."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @asynccontextmanager
+    async def send(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request; the answer is open inside the block.
+
+        Raises:
+            Refusal: 503 when the store does not answer.
+        """
+        url = URL(f"{self._internal}/{path}" + (f"?{query}" if query else ""), encoded=True)
+        sent = {name: headers[name] for name in PASSED_UP if name in headers}
+        sent["Accept-Encoding"] = "identity"
+        if self._config.records_secret:
+            sent[INTERNAL_HEADER] = self._config.records_secret
+        try:
+            answer = await self._pool().request(
+                method, url, data=body, headers=sent, allow_redirects=False
+            )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Refusal(
+                503, "the FHIR store does not answer", headers={"Retry-After": RETRY_AFTER_S}
+            ) from error
+        async with answer:
+            yield answer
+
+    def public_headers(self, answer: aiohttp.ClientResponse) -> dict[str, str]:
+        """The answer's headers that a client may see, with links on our base."""
+        found = {n: answer.headers[n] for n in PASSED_DOWN if n in answer.headers}
+        for name in ("location", "content-location"):
+            if name in found:
+                found[name] = found[name].replace(self._internal, self._config.fhir_base)
+        return found | {"cache-control": "no-store"}
+
+    def public_body(self, body: bytes) -> bytes:
+        """A Bundle's links on our base, whatever base the store wrote."""
+        return body.replace(self._internal.encode(), self._config.fhir_base.encode())
+
+    async def read_all(self, answer: aiohttp.ClientResponse, limit: int) -> bytes:
+        """The whole answer, or a 502 when it is larger than we look at."""
+        parts, size = [], 0
+        try:
+            async for part in answer.content.iter_chunked(CHUNK):
+                size += len(part)
+                if size > limit:
+                    raise Refusal(502, "the answer is too large; ask for a smaller page")
+                parts.append(part)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Refusal(503, "the FHIR store broke off its answer") from error
+        return b"".join(parts)
+
+    def _pool(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=50),
+                timeout=aiohttp.ClientTimeout(total=self._config.upstream_timeout_s, connect=5.0),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+
+def json_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Request headers for the store, with JSON asked for whatever the client accepts beside it.
+
+    Raises:
+        Refusal: 406 when the client takes only something else.
+    """
+    accept = headers.get("accept", "*/*").lower()
+    if not any(word in accept for word in ("json", "*/*", "application/*")):
+        raise Refusal(406, "this server speaks JSON only")
+    return {**{k.lower(): v for k, v in headers.items()}, "accept": FHIR_JSON}
