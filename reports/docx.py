@@ -6,20 +6,22 @@ its first "<". Nothing in a value is ever read as a template.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from io import BytesIO
 from itertools import zip_longest
 from typing import Any
 
 from docx.shared import Mm
-from docxtpl import DocxTemplate, InlineImage
+from docxtpl import DocxTemplate, InlineImage, RichText
 from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from reports.docx_package import fixed_package
 from reports.docx_template import PATH
-from reports.layout import SCALE_NOTE, Document, issued_utc
+from reports.layout import SCALE_NOTE, Document, LegendEntry, issued_utc
 
-IMAGE_WIDTH = Mm(85)
+IMAGE_WIDTH = Mm(55)  # three in a row
+PROPERTY_LENGTH = 255  # python-docx refuses longer core properties
 
 
 def render(report: Document) -> bytes:
@@ -51,10 +53,11 @@ def _context(report: Document, template: DocxTemplate) -> dict[str, Any]:
         "rows": report.rows,
         "scale_note": SCALE_NOTE,
         "images": [
-            {"image": InlineImage(template, BytesIO(i.png), width=IMAGE_WIDTH), "caption": i.caption}
+            {"image": InlineImage(template, BytesIO(i.png), width=IMAGE_WIDTH)}
             for i in report.images
         ],
-        "legend": ", ".join(f"{e.name} {_colour_name(e.colour)}" for e in report.legend),
+        "captions": " · ".join(i.caption for i in report.images),
+        "legend": _legend(report.legend),
         "technique": report.technique,
         "series": report.series,
         "model": report.model,
@@ -63,15 +66,20 @@ def _context(report: Document, template: DocxTemplate) -> dict[str, Any]:
     }
 
 
-def _colour_name(colour: tuple[int, int, int]) -> str:
-    return f"(#{bytes(colour).hex()})"
+def _legend(entries: Iterable[LegendEntry]) -> RichText | None:
+    text = RichText()
+    for entry in entries:
+        text.add("\u25a0 ", color=bytes(entry.colour).hex(), size=16)
+        text.add(f"{entry.name}   ", size=16)
+    return text if text.xml else None
 
 
 def _properties(template: DocxTemplate, report: Document) -> None:
     """Core properties, dated by the report."""
     properties = template.docx.core_properties
     moment = issued_utc(report.issued).replace(tzinfo=None)
-    properties.title, properties.author = report.title, report.institution
+    properties.title = report.title[:PROPERTY_LENGTH]
+    properties.author = report.institution[:PROPERTY_LENGTH]
     properties.subject, properties.language = report.banner, report.language
     properties.comments, properties.keywords = "", report.banner
     properties.created = properties.modified = moment

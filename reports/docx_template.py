@@ -16,7 +16,7 @@ from docx.enum.text import WD_ALIGN_PARAGRAPH
 from docx.oxml import OxmlElement
 from docx.oxml.ns import qn
 from docx.shared import Mm, Pt, RGBColor
-from docx.table import _Cell
+from docx.table import Table, _Cell
 from docx.text.paragraph import Paragraph
 
 from reports.docx_package import fixed_package
@@ -108,22 +108,22 @@ def _measurements(word: WordDocument) -> None:
 def _key_images(word: WordDocument) -> None:
     word.add_paragraph("{%p if images %}")
     _heading(word, "Key images")
-    word.add_paragraph("{%p for picture in images %}")
-    word.add_paragraph("{{ picture.image }}").paragraph_format.keep_with_next = True
-    _small(word, "{{ picture.caption }}")
-    word.add_paragraph("{%p endfor %}")
+    # In one paragraph, so that they stand side by side.
+    row = "{% for picture in images %}{{ picture.image }} {% endfor %}"
+    word.add_paragraph(row).paragraph_format.keep_with_next = True
+    _small(word, "{{ captions }}")
     word.add_paragraph("{%p if legend %}")
-    _small(word, "Overlay: {{ legend }}")
+    _small(word, "Overlay: {{r legend }}")
     word.add_paragraph("{%p endif %}")
     word.add_paragraph("{%p endif %}")
 
 
 def _row_table(
     word: WordDocument, heads: tuple[str, ...], loop: str, cells: tuple[str, ...]
-) -> docx.table.Table:
+) -> Table:
     """A table with an optional head and one row for each turn of a loop."""
-    table = word.add_table(rows=0, cols=len(cells))
-    table.style = "Light List Accent 1" if len(heads) > len(cells) else "Table Grid"
+    table: Table = word.add_table(rows=0, cols=len(cells))
+    table.style = "Table Grid"
     if heads:
         for cell, text in zip(table.add_row().cells, heads, strict=True):
             _run(cell.paragraphs[0], text, bold=True, size=8, colour=QUIET)

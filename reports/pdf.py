@@ -40,7 +40,11 @@ MARGIN = 18 * mm
 TOP = 19 * mm  # banner included
 WIDTH = A4[0] - 2 * MARGIN
 BANNER_HEIGHT = 7 * mm
-INK, QUIET, RULE = colors.HexColor("#1b2733"), colors.HexColor("#5b6875"), colors.HexColor("#c9d1d9")
+INK, QUIET, RULE = (
+    colors.HexColor("#1b2733"),
+    colors.HexColor("#5b6875"),
+    colors.HexColor("#c9d1d9"),
+)
 ACCENT, PALE = colors.HexColor("#0b4f71"), colors.HexColor("#f2f5f7")
 WARNING = colors.HexColor("#8f1d14")
 IMAGES_PER_ROW = 3
@@ -105,7 +109,7 @@ class _PagedCanvas(Canvas):  # type: ignore[misc]  # ReportLab is untyped
         self.setViewerPreference("DisplayDocTitle", "true")
         self.showOutline()
 
-    def showPage(self) -> None:  # noqa: N802  (ReportLab's name)
+    def showPage(self) -> None:
         """Keep the page until the last one is done."""
         self._pages.append(dict(self.__dict__))
         self._startPage()
@@ -136,7 +140,7 @@ class _PagedCanvas(Canvas):  # type: ignore[misc]  # ReportLab is untyped
 
 
 def _stamp(issued: datetime) -> TimeStamp:
-    """The report's own date as the file's; ReportLab would take a fixed day or the environment's."""
+    """The report's own date as the file's, in place of a fixed day or the environment's."""
     stamp = TimeStamp(invariant=1)
     moment = issued_utc(issued)
     stamp.t, stamp.lt = moment.timestamp(), moment.timetuple()
@@ -218,9 +222,7 @@ def _identity(report: Document) -> Flowable:
     return table
 
 
-def _pairs(
-    pairs: Sequence[tuple[str, str]], label_width: float, width: float = WIDTH
-) -> Flowable:
+def _pairs(pairs: Sequence[tuple[str, str]], label_width: float, width: float = WIDTH) -> Flowable:
     rows = [
         [Paragraph(scripts.markup(label), LABEL), Paragraph(scripts.markup(value), VALUE)]
         for label, value in pairs

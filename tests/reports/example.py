@@ -173,8 +173,11 @@ def bundle(observations: list[dict] | None = None, *names: dict, images: int = 3
     """Resources by reference, as `reports.reading` takes them."""
     measured = lesion_observations() if observations is None else observations
     pictures = [
-        media(n, phantom_png(bool(measured[0].get("valueQuantity", {}).get("value")), 9 * n - 18),
-              f"Slice {18 + 6 * n} with the segmentation")
+        media(
+            n,
+            phantom_png(bool(measured[0].get("valueQuantity", {}).get("value")), 9 * n - 18),
+            f"Slice {18 + 6 * n} with the segmentation",
+        )
         for n in range(1, images + 1)
     ]
     device = {
@@ -212,6 +215,12 @@ def bundle(observations: list[dict] | None = None, *names: dict, images: int = 3
         "conclusion": "Draft.",
     }
     everything = [
-        report, patient(*names), imaging_study(), device, organization, *measured, *pictures,
+        report,
+        patient(*names),
+        imaging_study(),
+        device,
+        organization,
+        *measured,
+        *pictures,
     ]
     return copy.deepcopy({f"{r['resourceType']}/{r['id']}": r for r in everything})
