@@ -8,8 +8,15 @@ import time
 import pytest
 
 from hilum.example.series import DEMO_CASE, write_study
-from tests.fixtures.running import Running, imaging_study, outcome, reported, search, study_uid
-from tests.fixtures.running import wait_for
+from tests.fixtures.running import (
+    Running,
+    imaging_study,
+    outcome,
+    reported,
+    search,
+    study_uid,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(420)]
 
