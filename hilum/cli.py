@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dimse.peers import Peer, PeerError, Peers
 from hilum import logs, marks
 from hilum import settings as settings_module
 from hilum.settings import Settings, SettingsError
@@ -228,39 +230,53 @@ def demo(
     raise typer.Exit(run_until_signal(run_demo(read_settings(data), once=once, out=out)))
 
 
+def _with_peers(use: Callable[[Peers], None], data: Path | None) -> None:
+    from hilum.peering import peers_of
+
+    try:
+        use(peers_of(*attached(data)))
+    except PeerError as error:
+        fail(error)
+
+
 @peers_app.command("list")
 def peers_list(data: DataOption = None) -> None:
     """Show the peers."""
-    from hilum.peering import list_peers
 
-    list_peers(attached(data)[0], out)
+    def show(peers: Peers) -> None:
+        table = Table("name", "AE title", "host", "port", show_edge=False)
+        for peer in peers.list():
+            table.add_row(peer.name, peer.ae_title, peer.host, str(peer.port))
+        out.print(table if table.row_count else "no peers; `hilum peers add AET@HOST:PORT`")
+
+    _with_peers(show, data)
 
 
 @peers_app.command("add")
 def peers_add(
-    ae_title: Annotated[str, typer.Argument(help="AE title, 1 to 16 characters.")],
-    host: Annotated[str, typer.Argument(help="Host name or address.")],
-    port: Annotated[int, typer.Argument(min=1, max=65535)],
+    address: Annotated[str, typer.Argument(metavar="AET@HOST:PORT")],
+    name: Annotated[str | None, typer.Option(help="Name for --to. Default: the AE title.")] = None,
     data: DataOption = None,
 ) -> None:
-    """Add a peer, or change its address."""
-    from hilum.peering import add_peer
+    """Add a peer, or change the one of the same name."""
 
-    try:
-        add_peer(attached(data)[0], ae_title, host, port)
-    except ValueError as error:
-        fail(error)
-    out.print(f"{ae_title} is at {host}:{port}")
+    def add(peers: Peers) -> None:
+        peer = Peer.parse(address)
+        peers.add(replace(peer, name=name) if name else peer)
+        out.print(f"{name or peer.name} is {peer}", highlight=False)
+
+    _with_peers(add, data)
 
 
 @peers_app.command("remove")
-def peers_remove(ae_title: str, data: DataOption = None) -> None:
+def peers_remove(name: str, data: DataOption = None) -> None:
     """Remove a peer."""
-    from hilum.peering import remove_peer
 
-    if not remove_peer(attached(data)[0], ae_title):
-        fail(f"no peer has the AE title {ae_title}; `hilum peers list` shows them")
-    out.print(f"{ae_title} removed")
+    def remove(peers: Peers) -> None:
+        peers.remove(name)
+        out.print(f"{name} removed", highlight=False)
+
+    _with_peers(remove, data)
 
 
 def main() -> None:

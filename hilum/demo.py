@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from dimse.scu import Destination, send_files
+from dimse.peers import Peer
+from dimse.scu import send
 from hilum.demo_checks import Check, Journey, check_all
 from hilum.example.series import DEMO_CASE, write_study
 from hilum.minting import mint
@@ -67,9 +68,8 @@ async def _journey(stack: Stack, out: Console) -> bool:
 
 def _send(settings: Settings, paths: list[Path], out: Console) -> None:
     part = settings.dimse
-    destination = Destination(part.ae_title, "127.0.0.1", part.port)
-    results = send_files(paths, destination)
-    refused = [result for result in results if not result.stored]
+    results = send(Peer("demo", part.ae_title, "127.0.0.1", part.port), paths)
+    refused = [result for result in results if not result.ok]
     if refused:
         out.print(f"[red]{len(refused)} instances refused:[/red] {refused[0].text}")
 

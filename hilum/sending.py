@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,15 @@ from pydicom.misc import is_dicom
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dimse.scu import Destination
-from dimse.scu import send_files as c_store
+from dimse.peers import Peer, PeerError
+from dimse.scu import AssociationFailed, SendResult, send
 from hilum.minting import mint
-from hilum.peering import find_peer
+from hilum.peering import peers_of
 from hilum.settings import Settings
 
 PART_BYTES = 1024 * 1024
 PER_REQUEST = 50  # instances in one STOW request: progress is seen, and little is sent twice
+SEND_ERRORS = (OSError, ValueError, httpx.HTTPError, PeerError, AssociationFailed)
 Attach = Callable[[], tuple[Settings, dict[str, Any]]]
 
 
@@ -50,7 +50,7 @@ def send_files(
         bar = progress.add_task("sending", total=len(files))
         try:
             results = _send(files, to, stow, attach, lambda: progress.advance(bar))
-        except (OSError, ValueError, httpx.HTTPError) as error:
+        except SEND_ERRORS as error:
             out.print(f"[red]not sent:[/red] {error}", highlight=False, soft_wrap=True)
             return 1
     return _report(results, others, out)
@@ -62,9 +62,12 @@ def _send(
     if stow:
         settings, running = attach()
         return list(_stow(files, settings, running, advance))
-    destination = _destination(to, attach)
-    sent = c_store(files, destination, on_progress=lambda _result: advance())
-    return [Outcome(one.path, one.stored, one.text) for one in sent]
+    peer = _peer(to, attach)
+
+    def on_result(_: SendResult) -> None:
+        advance()
+
+    return [Outcome(one.path, one.ok, one.text) for one in send(peer, files, progress=on_result)]
 
 
 def _report(results: list[Outcome], others: int, out: Console) -> int:
@@ -97,28 +100,13 @@ def _walk(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
-def parse_destination(text: str) -> Destination | None:
-    """AET@HOST:PORT, or None when it is not of that form."""
-    found = re.fullmatch(r"([^@\\]{1,16})@(\[[0-9a-fA-F:]+\]|[^:\[\]]+):(\d{1,5})", text)
-    if found is None or not 0 < int(found[3]) < 65536:
-        return None
-    return Destination(found[1].strip(), found[2].strip("[]"), int(found[3]))
-
-
-def _destination(to: str | None, attach: Attach) -> Destination:
+def _peer(to: str | None, attach: Attach) -> Peer:
     if to is None:
         part = attach()[1]["dimse"]
-        return Destination(part["aet"], part["host"], part["port"])
-    given = parse_destination(to)
-    if given is not None:
-        return given
-    settings, running = attach()
-    peer = find_peer(settings, running, to)
-    if peer is None:
-        raise ValueError(
-            f"--to {to}: write AET@HOST:PORT, or the AE title of a peer (`hilum peers list`)"
-        )
-    return peer
+        return Peer("ourselves", part["aet"], part["host"], part["port"])
+    if "@" in to:
+        return Peer.parse(to)
+    return peers_of(*attach()).find(to)
 
 
 def _stow(

@@ -10,7 +10,8 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from dimse.scu import Destination, echo
+from dimse.peers import Peer
+from dimse.scu import AssociationFailed, echo
 from hilum import wiring
 from hilum.settings import Settings
 
@@ -66,7 +67,11 @@ def _web(running: dict[str, Any]) -> bool:
 
 def _dimse(running: dict[str, Any]) -> bool:
     part = running["dimse"]
-    return echo(Destination(part["aet"], part["host"], part["port"]))
+    try:
+        echo(Peer("ourselves", part["aet"], part["host"], part["port"]))
+    except AssociationFailed:
+        return False
+    return True
 
 
 def _show_queue(settings: Settings, running: dict[str, Any], out: Console) -> None:

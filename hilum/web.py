@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 
 import httpx
 import structlog
@@ -22,9 +23,11 @@ import ui.ohif
 from access.caller import Caller
 from access.http import caller_of
 from archive import Archive
+from dicomweb.config import DicomwebConfig
 from fhir_gateway.services import Services
 from hilum import queue_schema, wiring
 from hilum.settings import Settings
+from ui.landing import Component
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +61,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     queue = wiring.queue_app(settings)
     secret = wiring.internal_secret(settings)
     gateway = wiring.gateway_config(settings)
-    services = Services(gateway, archive, wiring.audit_folder(settings))
+    services = Services(gateway, archive)
 
     def authenticate(request: Request) -> Caller:
         return caller_of(request, authority)
@@ -82,8 +85,17 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     app.include_router(reports.hook.router(queue, secret))
     _add_health(app, settings, services)
     app.mount("/fhir", fhir)
-    app.mount("/dicomweb", dicomweb.app.create_app(archive, authenticate, audit))
+    limits = DicomwebConfig(
+        base_url=f"{settings.base_url}/dicomweb", cors_origins=settings.http.cors_origins
+    )
+    app.mount("/dicomweb", dicomweb.app.create_app(archive, authenticate, audit, limits))
     app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb"))
+
+    async def health() -> list[Component]:
+        states = await _health(settings, services)
+        return [Component(name, "up" if good else "starting") for name, good in states.items()]
+
+    app.mount("/", ui.landing.create_app(health, version=version("hilum")))
     return app
 
 
@@ -96,9 +108,13 @@ def _add_health(app: FastAPI, settings: Settings, services: Services) -> None:
     @app.get("/health/ready")
     async def ready() -> JSONResponse:
         """HAPI answers and the gateway has seeded what it needs there."""
-        health = {"hapi": await _answers(settings), "seeded": services.seeded}
+        health = await _health(settings, services)
         good = all(health.values())
         return JSONResponse({"ready": good, **health}, status_code=200 if good else 503)
+
+
+async def _health(settings: Settings, services: Services) -> dict[str, bool]:
+    return {"hapi": await _answers(settings), "seeded": services.seeded}
 
 
 async def _answers(settings: Settings) -> bool:
