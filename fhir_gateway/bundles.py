@@ -136,15 +136,18 @@ def merge_batch(judged: JudgedBundle, answer: dict[str, Any]) -> dict[str, Any]:
     return {**answer, "entry": entries}
 
 
-def check_types(bundle: dict[str, Any], caller: Caller, searched: str | None) -> None:
-    """The second wall: no resource leaves in a Bundle whose type the caller may not read."""
+def check_types(bundle: dict[str, Any], caller: Caller, asked: frozenset[str]) -> None:
+    """The second wall: no resource leaves in a Bundle whose type the caller may not read.
+
+    `asked` are the types that the request itself named and that were judged already.
+    """
     for entry in bundle.get("entry", []):
         resource = entry.get("resource") or {}
         kind = resource.get("resourceType")
-        if kind in (None, "OperationOutcome") or kind == searched:
+        if kind in (None, "OperationOutcome") or kind in asked:
             continue
         if kind == "Bundle":
-            check_types(resource, caller, searched)
+            check_types(resource, caller, asked)
         elif not caller.may(kind, "r"):
             raise Refusal(403, f"the answer holds {kind}, which is not granted")
 

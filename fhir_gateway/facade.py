@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -31,7 +31,8 @@ from fhir_gateway.config import MIB, GatewayConfig
 from fhir_gateway.grammar import Interaction, Judge
 from fhir_gateway.model import ModelSource
 from fhir_gateway.outcome import FHIR_JSON_UTF8, Refusal, fhir_response
-from fhir_gateway.upstream import CHUNK, Upstream, json_headers
+from fhir_gateway.upstream import Upstream, json_headers, store_away, stream
+from records import RecordsError
 
 FORM = "application/x-www-form-urlencoded"
 FORM_UTF8 = f"{FORM}; charset=UTF-8"  # without the charset HAPI finds no non-ASCII value
@@ -61,15 +62,24 @@ class Facade:
         self._pages = PageLinks(config.hook_secret.encode())
 
     async def handle(self, request: Request) -> Response:
-        """Answer any request below the base."""
+        """Answer any request below the base that has no handler of its own."""
+        return await self.guarded(request, lambda caller: self._answer(request, caller))
+
+    async def guarded(
+        self, request: Request, answer: Callable[[Caller], Awaitable[Response]]
+    ) -> Response:
+        """Answer an authenticated request; every refusal becomes an OperationOutcome."""
         caller = None
         try:
             caller = self.authenticate(request)
-            return await self._answer(request, caller)
+            return await answer(caller)
         except Refusal as refusal:
             if refusal.status in (401, 403):
                 await self.record_denial(request, caller, str(refusal))
             return refusal.response
+        except RecordsError as error:
+            log.warning("facade.store_away", error=str(error))
+            return store_away().response
         except AuditUnavailable:
             log.error("facade.audit_unavailable")
             return Refusal(503, "the audit trail cannot be written").response
@@ -150,7 +160,7 @@ class Facade:
         if request.method == "HEAD":
             await stack.aclose()
             return Response(status_code=status, headers=sent)
-        return StreamingResponse(_stream(answer, stack), status, headers=sent)
+        return StreamingResponse(stream(answer, stack), status, headers=sent)
 
     async def _searchset(
         self, request: Request, caller: Caller, interaction: Interaction
@@ -193,7 +203,7 @@ class Facade:
         content = self._upstream.public_body(content)
         if answer.status == 200:
             bundle = orjson.loads(content)
-            check_types(bundle, caller, searched)
+            check_types(bundle, caller, frozenset({searched}))
             content = orjson.dumps(self._pages.signed(bundle, caller, searched))
         return Response(content, answer.status, headers=headers)
 
@@ -219,8 +229,7 @@ class Facade:
             if status != 200:
                 return Response(content, status, headers=self._upstream.public_headers(answer))
             merged = merge_batch(judged, orjson.loads(self._upstream.public_body(content)))
-            types = {i.resource_type for _, i in judged.allowed if i.action != "R"}
-            check_types(merged, caller, next(iter(types)) if len(types) == 1 else None)
+            check_types(merged, caller, frozenset(i.resource_type for _, i in judged.allowed))
             return fhir_response(merged)
 
     async def _binary(self, request: Request, caller: Caller, interaction: Interaction) -> Response:
@@ -288,6 +297,11 @@ class Facade:
             query=interaction.audited,
         )
 
+    async def record_export(self, caller: Caller, what: str, job: str) -> None:
+        """One audit record for an export, on disk before the export goes on."""
+        event = AuditEventKind.EXPORT
+        await self._write_record(caller, "E", event, 200, query=what, detail=f"export job {job}")
+
     async def record_denial(self, request: Request, caller: Caller | None, why: str) -> None:
         """One audit record for a refusal; the query stays out of it."""
         who = caller or Caller("anonymous", "system", address=address_of(request))
@@ -334,9 +348,3 @@ def _media_type(request: Request) -> str:
 def _mended_status(status: int, versioned: bool) -> int:
     """HAPI answers a stale If-Match with 409; FHIR says 412."""
     return 412 if status == 409 and versioned else status
-
-
-async def _stream(answer: aiohttp.ClientResponse, stack: AsyncExitStack) -> AsyncIterator[bytes]:
-    async with stack:
-        async for part in answer.content.iter_chunked(CHUNK):
-            yield part

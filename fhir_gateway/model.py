@@ -14,6 +14,8 @@ from typing import Any
 from records import Records
 
 REFRESH_S = 300.0
+# A Subscription holds the secret of the hook it calls, so the FHIR door does not know the type.
+HIDDEN_TYPES = frozenset({"Subscription"})
 # Parameters of every type. HAPI lists not all of them in its CapabilityStatement.
 COMMON_PARAMETERS = {
     "_id": "token",
@@ -39,6 +41,8 @@ class ServerModel:
         targets: dict[tuple[str, str], set[str]] = {}
         for resource in capability["rest"][0]["resource"]:
             kind = resource["type"]
+            if kind in HIDDEN_TYPES:
+                continue
             listed = {p["name"]: p["type"] for p in resource.get("searchParam", [])}
             own = {name: type_ for name, type_ in listed.items() if not name.startswith("_")}
             parameters[kind] = own | COMMON_PARAMETERS
@@ -51,6 +55,15 @@ class ServerModel:
     def knows(self, resource_type: str) -> bool:
         """Whether the store has this resource type."""
         return resource_type in self.parameters
+
+    def about_patients(self) -> frozenset[str]:
+        """Patient, and the types that name one: what Patient and Group exports hold."""
+        named = {
+            source
+            for (source, name), types in self.targets.items()
+            if name in ("patient", "subject") and "Patient" in types
+        }
+        return frozenset(named | {"Patient"})
 
     def kind(self, resource_type: str, parameter: str) -> str | None:
         """token, date, reference, ... of a parameter; None when the type has no such one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 from yarl import URL
@@ -49,6 +49,7 @@ class Upstream:
         *,
         headers: Mapping[str, str],
         body: bytes | AsyncIterator[bytes] | None = None,
+        extra: Mapping[str, str] = {},
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request; the answer is open inside the block.
 
@@ -57,7 +58,7 @@ class Upstream:
         """
         url = URL(f"{self._internal}/{path}" + (f"?{query}" if query else ""), encoded=True)
         sent = {name: headers[name] for name in PASSED_UP if name in headers}
-        sent["Accept-Encoding"] = "identity"
+        sent |= {"Accept-Encoding": "identity", **extra}
         if self._config.records_secret:
             sent[INTERNAL_HEADER] = self._config.records_secret
         try:
@@ -65,9 +66,9 @@ class Upstream:
                 method, url, data=body, headers=sent, allow_redirects=False
             )
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Refusal(
-                503, "the FHIR store does not answer", headers={"Retry-After": RETRY_AFTER_S}
-            ) from error
+            if isinstance(error.__cause__, Refusal):
+                raise error.__cause__ from None  # our own refusal of the body that was being sent
+            raise store_away() from error
         async with answer:
             yield answer
 
@@ -105,6 +106,18 @@ class Upstream:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+async def stream(answer: aiohttp.ClientResponse, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    """The answer's body in pieces; `stack` holds the connection and is closed at the end."""
+    async with stack:
+        async for part in answer.content.iter_chunked(CHUNK):
+            yield part
+
+
+def store_away() -> Refusal:
+    """The refusal for a store that does not answer."""
+    return Refusal(503, "the FHIR store does not answer", headers={"Retry-After": RETRY_AFTER_S})
 
 
 def json_headers(headers: Mapping[str, str]) -> dict[str, str]:

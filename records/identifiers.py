@@ -15,6 +15,7 @@ INFERENCE_RUN = f"{SID}/inference-run"
 REPORT = f"{SID}/report"
 ENDPOINT = f"{SID}/endpoint"
 AUDIT_EVENT = f"{SID}/audit-event"
+LOCAL_RESOURCE = f"{SID}/resource"  # a resource of ours by its path, which may be gone
 AE_TITLE = f"{SID}/ae-title"
 UNSPECIFIED_ISSUER = f"{SID}/unspecified-issuer"
 UNIDENTIFIED_PATIENT = f"{SID}/unidentified-patient"

@@ -1,0 +1,119 @@
+"""The FHIR door as an ASGI application, to be mounted at `/fhir`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from access import AuditSpool, TokenAuthority
+from fhir_gateway.config import GatewayConfig
+from fhir_gateway.conformance import capability_statement
+from fhir_gateway.export import Exporter, is_group_id
+from fhir_gateway.export_jobs import ExportJobs
+from fhir_gateway.facade import Facade
+from fhir_gateway.model import ModelSource
+from fhir_gateway.outcome import Refusal, fhir_response
+from fhir_gateway.schema import make_pool, migrate
+from fhir_gateway.upstream import Upstream, store_away
+from records import Records, RecordsError
+
+EXPOSED_HEADERS = (
+    "ETag",
+    "Location",
+    "Content-Location",
+    "Last-Modified",
+    "Retry-After",
+    "X-Progress",
+)
+ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def create_app(config: GatewayConfig, authority: TokenAuthority, audit: AuditSpool) -> FastAPI:
+    """The door; its connections are opened by its lifespan."""
+    records = Records(config.records_url, config.records_secret, timeout_s=15.0, attempts=2)
+    models = ModelSource(records)
+    upstream = Upstream(config)
+    pool = make_pool(config.dsn)
+    facade = Facade(config, authority, audit, models, upstream)
+    exporter = Exporter(config, facade, models, upstream, ExportJobs(pool))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await pool.open(wait=True)
+        await migrate(pool)
+        try:
+            yield
+        finally:
+            await upstream.close()
+            await records.close()
+            await pool.close()
+
+    app = FastAPI(
+        title="Hilum FHIR", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors_origins),
+            allow_methods=ALL_METHODS,
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    _add_metadata(app, config, models)
+    _add_export(app, facade, exporter)
+    app.add_api_route("/{path:path}", facade.handle, methods=ALL_METHODS)
+    return app
+
+
+def _add_metadata(app: FastAPI, config: GatewayConfig, models: ModelSource) -> None:
+    @app.get("/metadata")
+    async def metadata() -> Response:
+        """The CapabilityStatement, for anyone from anywhere."""
+        headers = {"Access-Control-Allow-Origin": "*", "Cache-Control": "public, max-age=60"}
+        try:
+            statement = capability_statement(await models.capability(), config)
+        except RecordsError:
+            return store_away().response
+        return fhir_response(statement, headers=headers)
+
+
+def _add_export(app: FastAPI, facade: Facade, exporter: Exporter) -> None:
+    async def kick_off(request: Request, level: str) -> Response:
+        return await facade.guarded(request, lambda c: exporter.kick_off(request, c, level))
+
+    @app.api_route("/$export", methods=["GET", "POST"])
+    async def system_export(request: Request) -> Response:
+        """Everything that the token grants."""
+        return await kick_off(request, "")
+
+    @app.api_route("/Patient/$export", methods=["GET", "POST"])
+    async def patient_export(request: Request) -> Response:
+        """Everything about patients."""
+        return await kick_off(request, "Patient")
+
+    @app.api_route("/Group/{group}/$export", methods=["GET", "POST"])
+    async def group_export(request: Request, group: str) -> Response:
+        """Everything about the patients of a group."""
+        if not is_group_id(group):
+            return Refusal(404, "no such group").response
+        return await kick_off(request, f"Group/{group}")
+
+    @app.get("/export/{job}")
+    async def status(request: Request, job: str) -> Response:
+        """How far an export is; its manifest when it is complete."""
+        return await facade.guarded(request, lambda c: exporter.status(c, job))
+
+    @app.delete("/export/{job}")
+    async def remove(request: Request, job: str) -> Response:
+        """Cancel an export or give up its files."""
+        return await facade.guarded(request, lambda c: exporter.remove(c, job))
+
+    @app.get("/export/{job}/{number}.ndjson")
+    async def file(request: Request, job: str, number: str) -> Response:
+        """One file of an export."""
+        return await facade.guarded(request, lambda c: exporter.file(c, job, number))
