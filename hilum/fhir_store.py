@@ -118,9 +118,17 @@ def environment(config: HapiConfig) -> dict[str, str]:
 
 
 def is_ready(config: HapiConfig) -> bool:
-    """Whether the server can work: port open, context up, search parameters there."""
+    """Whether *our* server can work: context up, search parameters there, credential accepted.
+
+    The credential is shown so that another server on the port is not taken for this one.
+    """
     try:
-        answer = httpx.get(f"http://127.0.0.1:{config.port}/health", timeout=2.0, trust_env=False)
+        answer = httpx.get(
+            f"http://127.0.0.1:{config.port}/health",
+            headers={HEADER: config.secret},
+            timeout=2.0,
+            trust_env=False,
+        )
     except httpx.HTTPError:
         return False
     return answer.status_code == httpx.codes.OK

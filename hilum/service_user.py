@@ -74,7 +74,7 @@ class ServiceUser:
         """Let the user pass through the folder and those above it.
 
         Only the search bit is given (nobody can list the folder with it), and only where it is
-        missing: a home folder of mode 0700 becomes 0711.
+        missing: a home folder of mode 0700 becomes 0701.
 
         Raises:
             ServiceUserError: a folder on the way may not be changed.
