@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 
 import structlog
-from anyio import CapacityLimiter
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -18,6 +18,7 @@ from access import AuditSpool, Caller
 from archive import Archive
 from dicomweb import frames, metadata, rendered, retrieve, search, store
 from dicomweb.config import DicomwebConfig
+from dicomweb.decoder_pool import Decoders
 from dicomweb.door import Door, Handler, Interaction, endpoint
 from dicomweb.problems import problem_response
 
@@ -68,7 +69,8 @@ def create_app(
         config: limits; the defaults suit one machine.
     """
     config = config or DicomwebConfig()
-    door = Door(archive, authenticate, audit, config, CapacityLimiter(config.decoders))
+    decoders = Decoders(config.decoders, timeout_s=config.decode_timeout_s)
+    door = Door(archive, authenticate, audit, config, decoders)
     routes = [
         Route(path, endpoint(door, interaction, handler), methods=["GET"])
         for path, interaction, handler in READS
@@ -81,8 +83,15 @@ def create_app(
         allow_headers=["Authorization", "Accept", "Content-Type", "If-None-Match"],
         expose_headers=["ETag", "Warning", "Content-Location"],
     )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        decoders.close()
+
     return Starlette(
         routes=routes,
+        lifespan=lifespan,
         middleware=[cors] if config.cors_origins else [],
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
     )

@@ -23,7 +23,8 @@ class DicomwebConfig:
         max_frame_bytes: Largest decoded frame that is made for rendering or transcoding.
         max_decoded_bytes: Largest instance that is decompressed as a whole.
         max_viewport: Largest width or height of a rendered image, in pixels.
-        decoders: Images that are decoded at the same time.
+        decoders: Images that are decoded at the same time, each in a process of its own.
+        decode_timeout_s: A decoder that takes longer is ended, and its image refused.
     """
 
     base_url: str | None = None
@@ -37,3 +38,4 @@ class DicomwebConfig:
     max_decoded_bytes: int = 1024 * MIB
     max_viewport: int = 4096
     decoders: int = 2
+    decode_timeout_s: float = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Literal, TypeVar
@@ -13,7 +13,6 @@ from typing import Literal, TypeVar
 import anyio
 import anyio.to_thread
 import structlog
-from anyio import CapacityLimiter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -28,6 +27,7 @@ from access import (
 )
 from archive import Archive, ArchiveError, InstanceKey
 from dicomweb.config import DicomwebConfig
+from dicomweb.decoder_pool import Decoders
 from dicomweb.errors import BadRequest, DicomwebError
 from dicomweb.media import MediaRange, parse_accept
 from dicomweb.problems import problem_response
@@ -54,11 +54,7 @@ class Door:
     authenticate: Callable[[Request], Caller]
     audit: AuditSpool
     config: DicomwebConfig
-    decoding: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
-
-    async def decode(self, call: Callable[..., Result], *arguments: object) -> Result:
-        """Run a decoder in a thread, a few at a time: each may take a whole frame's memory."""
-        return await anyio.to_thread.run_sync(lambda: call(*arguments), limiter=self.decoding)
+    decoders: Decoders
 
     def base_url(self, request: Request) -> str:
         """Service root as the client reaches it, without a trailing slash."""

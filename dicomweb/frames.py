@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from pydicom import Dataset
 from starlette.responses import Response, StreamingResponse
 
 from archive import InstanceRecord
@@ -13,7 +12,7 @@ from dicomweb.errors import BadRequest
 from dicomweb.media import EXPLICIT_LE, NATIVE, OCTETS, Offer, choose, frame_media_type
 from dicomweb.multipart import PART_TAIL, closing, new_boundary, part_head
 from dicomweb.retrieve import CACHE, VARY, multipart_type
-from dicomweb.transcode import can_decode, native_frame, read_header
+from dicomweb.transcode import can_decode
 
 # The name before PS3.18 2019 and the present one are both asked for.
 _RLE = ("image/dicom-rle", "image/x-dicom-rle")
@@ -63,7 +62,7 @@ async def retrieve_frames(visit: Visit) -> Response:
     record = await in_thread(visit.archive.instance, visit.key)
     offers = frame_offers(record.transfer_syntax, single=len(numbers) == 1)
     offer = choose(visit.accept, offers)
-    source = await _source(visit, record, offer)
+    source = _Source(visit, record, offer)
     # The first frame is read before the answer begins, so that a failure still has a status.
     first = await source.frame(numbers[0])
     if max(numbers) > record.frames:
@@ -88,24 +87,20 @@ async def retrieve_frames(visit: Visit) -> Response:
 
 
 class _Source:
-    """The frames of one instance in the chosen form; `header` is there where they are decoded."""
+    """The frames of one instance in the chosen form."""
 
-    def __init__(self, visit: Visit, record: InstanceRecord, header: Dataset | None) -> None:
+    def __init__(self, visit: Visit, record: InstanceRecord, offer: Offer) -> None:
         self._visit = visit
         self._record = record
-        self._header = header
+        stored = record.transfer_syntax
+        self._as_stored = stored in NATIVE or offer.transfer_syntax == stored
 
     async def frame(self, number: int) -> bytes:
         """Bytes of one frame, counted from 1."""
         data = await in_thread(self._visit.archive.frame, self._record.key, number)
-        if self._header is None:
+        if self._as_stored:
             return data
         limit = self._visit.door.config.max_frame_bytes
         syntax = self._record.transfer_syntax
-        return await self._visit.door.decode(native_frame, self._header, data, syntax, limit)
-
-
-async def _source(visit: Visit, record: InstanceRecord, offer: Offer) -> _Source:
-    as_stored = record.transfer_syntax in NATIVE or offer.transfer_syntax == record.transfer_syntax
-    header = None if as_stored else await in_thread(read_header, record.path)
-    return _Source(visit, record, header)
+        path = self._record.path
+        return await self._visit.door.decoders.run("frame", path, syntax, data, limit)

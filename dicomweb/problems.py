@@ -36,6 +36,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
     archive.MissingAttribute: Problem(400, DOES_NOT_MATCH),
     archive.TooComplex: Problem(400, CANNOT_UNDERSTAND),
     archive.WrongStudy: Problem(409, DOES_NOT_MATCH),
+    archive.IdentityMismatch: Problem(409, DOES_NOT_MATCH),
     archive.ContentConflict: Problem(409, DUPLICATE_INSTANCE),
     archive.PlacementConflict: Problem(409, DUPLICATE_INSTANCE),
     archive.OutOfSpace: Problem(507, OUT_OF_RESOURCES),

@@ -13,7 +13,7 @@ from dicomweb.door import Visit, in_thread
 from dicomweb.errors import NotRenderable
 from dicomweb.media import DICOM, EXPLICIT_LE, MULTIPART, NATIVE, OCTETS, Offer, choose
 from dicomweb.multipart import PART_TAIL, closing, new_boundary, part_head
-from dicomweb.transcode import can_decode, explicit_little_endian
+from dicomweb.transcode import can_decode
 
 READ_BYTES = 1024 * 1024
 # Stored bytes never change; a token can be withdrawn, so not for long.
@@ -103,7 +103,7 @@ async def _prepare(visit: Visit, record: InstanceRecord, offer: Offer) -> _Conte
         return _Content(record, offer)
     limit = visit.door.config.max_decoded_bytes
     try:
-        decoded = await visit.door.decode(explicit_little_endian, record.path, limit)
+        decoded = await visit.door.decoders.run("file", record.path, limit)
     except NotRenderable:
         stored = Offer(DICOM, offer.multipart, record.transfer_syntax)
         return _Content(record, choose(visit.accept, [stored]))

@@ -1,7 +1,8 @@
 """Pixel data decoded: one frame, or a whole instance as Explicit VR Little Endian.
 
-All of it blocks and runs in a thread. Sizes are checked before a decoder sees the bytes: the
-data set may lie about a codestream, and a codestream of 60,000 x 60,000 costs 7 GB to open.
+All of it runs in a decoder process (decoder.py). Sizes are checked before a decoder sees the
+bytes: the data set may lie about a codestream, and a codestream of 60,000 x 60,000 costs 7 GB
+to open.
 """
 
 from __future__ import annotations
@@ -102,13 +103,13 @@ def decode_frame(header: Dataset, data: bytes, transfer_syntax: str, limit: int)
     return Frame(pixels, str(properties["photometric_interpretation"]))
 
 
-def native_frame(header: Dataset, data: bytes, transfer_syntax: str, limit: int) -> bytes:
+def native_frame(path: Path, transfer_syntax: str, data: bytes, limit: int) -> bytes:
     """One compressed frame as Explicit VR Little Endian holds it.
 
     Raises:
         NotRenderable: as `decode_frame`.
     """
-    pixels = decode_frame(header, data, transfer_syntax, limit).pixels
+    pixels = decode_frame(read_header(path), data, transfer_syntax, limit).pixels
     return bytes(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes())
 
 
