@@ -7,6 +7,7 @@ and `{%tr` as "this row".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -125,13 +126,18 @@ def _row_table(
     table: Table = word.add_table(rows=0, cols=len(cells))
     table.style = "Table Grid"
     if heads:
-        for cell, text in zip(table.add_row().cells, heads, strict=True):
+        for cell, text in zip(_row(table), heads, strict=True):
             _run(cell.paragraphs[0], text, bold=True, size=8, colour=QUIET)
-    _fill(table.add_row().cells[0], f"{{%tr for {loop} %}}")
-    for cell, text in zip(table.add_row().cells, cells, strict=True):
+    _fill(_row(table)[0], f"{{%tr for {loop} %}}")
+    for cell, text in zip(_row(table), cells, strict=True):
         _fill(cell, text)
-    _fill(table.add_row().cells[0], "{%tr endfor %}")
+    _fill(_row(table)[0], "{%tr endfor %}")
     return table
+
+
+def _row(table: Table) -> Sequence[_Cell]:
+    row = table.add_row()  # type: ignore[no-untyped-call]  # python-docx leaves it untyped
+    return tuple(row.cells)
 
 
 def _fill(cell: _Cell, text: str) -> None:

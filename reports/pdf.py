@@ -6,6 +6,7 @@ are the packaged ones, and the only date is the report's own.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -106,6 +107,8 @@ class _PagedCanvas(Canvas):  # type: ignore[misc]  # ReportLab is untyped
         self._report = report
         self._pages: list[dict[str, Any]] = []
         self._doc._timeStamp = _stamp(report.issued)
+        # The seed of the file's ID; ReportLab's own depends on the environment's date.
+        self._doc.signature = hashlib.md5(report.identifier.encode(), usedforsecurity=False)
         self.setViewerPreference("DisplayDocTitle", "true")
         self.showOutline()
 

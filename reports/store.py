@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from io import BytesIO
 
 import requests
 from dicomweb_client import DICOMwebClient
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
 from reports.errors import StoreRefused
@@ -33,9 +35,16 @@ class DicomwebStore:
             session.headers["Authorization"] = f"Bearer {self._token()}"
             client = DICOMwebClient(self._url, session=session, timeout=self._timeout_s)
             try:
-                answer = client.store_instances([instance])
+                answer = client.store_instances([_as_file(instance)])
             except (requests.RequestException, OSError) as error:
                 raise StoreRefused(uid, type(error).__name__) from error
         failed = answer.get("FailedSOPSequence")
         if failed:
             raise StoreRefused(uid, f"failure reason {failed[0].get('FailureReason')}")
+
+
+def _as_file(instance: Dataset) -> Dataset:
+    """The instance as read from a file: dicomweb-client writes no preamble of its own accord."""
+    buffer = BytesIO()
+    dcmwrite(buffer, instance, enforce_file_format=True)
+    return dcmread(BytesIO(buffer.getvalue()))
