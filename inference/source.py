@@ -30,6 +30,8 @@ class Source:
         self._client = DICOMwebClient(
             url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s
         )
+        # A short second try only: longer waits are the queue's, which a restart does not forget.
+        self._client.set_http_retry_params(max_attempts=2, wait_exponential_multiplier=100)
 
     def series_metadata(self, study: str, series: str) -> list[Dataset]:
         """The headers of a series, without pixels.

@@ -1,0 +1,348 @@
+"""Runs over a real archive, DICOMweb server, FHIR store and queue."""
+
+import time
+from uuid import uuid4
+
+import httpx
+import procrastinate
+import pytest
+from fastapi import FastAPI
+from pydicom import dcmread
+
+from hilum.example.series import write_study
+from inference import jobs
+from inference.config import InferenceConfig
+from inference.errors import SourceError
+from inference.hook import CONSIDER, SECRET_HEADER, SWEEP, defer_job, router
+from inference.pipeline import find_and_store
+from inference.source import Source
+from inference.task import run_of
+from records.client import Records
+from tests.inference.stack import imaging_study, queue_database, serving
+
+pytestmark = pytest.mark.stack
+HOOK_SECRET = "a secret of the hook"
+
+
+@pytest.fixture(scope="module")
+def pixels(postgres, tmp_path_factory):
+    with serving(postgres, tmp_path_factory.mktemp("pixels")) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def engine(config):
+    return jobs.Engine(config)
+
+
+@pytest.fixture(scope="module")
+def config(pixels, hapi):
+    return InferenceConfig(
+        records_url=hapi.config.base_url,
+        records_secret=hapi.config.secret,
+        dicomweb_url=pixels.url,
+        token=pixels.token,
+        hook_secret=HOOK_SECRET,
+        threads=2,
+        stuck_s=0,
+    )
+
+
+@pytest.fixture
+async def records(config):
+    async with Records(config.records_url, config.records_secret) as opened:
+        yield opened
+
+
+@pytest.fixture
+def deferred():
+    return []
+
+
+@pytest.fixture
+def deps(config, records, engine, deferred):
+    async def defer_run(task_id):
+        deferred.append(task_id)
+
+    return jobs.Deps(config, records, engine, defer_run)
+
+
+@pytest.fixture
+def new_study(pixels, records, tmp_path):
+    """Write, change, store and publish a case; returns Study Instance UID and ImagingStudy."""
+
+    async def make(case="synth-ring", change=lambda _: None, keep=lambda _: True):
+        study_uid = f"2.25.{uuid4().int}"
+        paths = [p for p in write_study(case, tmp_path / case, study_uid=study_uid) if keep(p)]
+        for path in paths:
+            instance = dcmread(path)
+            if change(instance) is not None:
+                instance.save_as(path)
+        pixels.store(paths)
+        return study_uid, await publish(pixels, records, study_uid)
+
+    return make
+
+
+async def publish(pixels, records, study_uid):
+    patient = await records.create(
+        {
+            "resourceType": "Patient",
+            "identifier": [{"system": "https://hilum.dev/test/inference", "value": "1"}],
+            "name": [{"family": "Synthetic", "given": ["Ring"]}],
+            "gender": "other",
+        },
+        if_none_exist="identifier=https://hilum.dev/test/inference%7C1",
+    )
+    resource = imaging_study(pixels.archive, study_uid, f"Patient/{patient['id']}")
+    query = {"identifier": f"urn:dicom:uid|urn:oid:{study_uid}"}
+    known = await records.first("ImagingStudy", query)
+    if known is None:
+        return await records.create(resource)
+    return await records.update(known | resource)
+
+
+async def count(records, study, resource_type):
+    by = {"DiagnosticReport": "imaging-study", "Task": "focus"}[resource_type]
+    if resource_type == "Task":
+        return len(await records.search("Task", {by: f"ImagingStudy/{study['id']}"}))
+    found = await records.search("DiagnosticReport", {"subject": study["subject"]["reference"]})
+    mine = {"reference": f"ImagingStudy/{study['id']}"}
+    return sum(mine in report["imagingStudy"] for report in found)
+
+
+async def test_a_study_ends_with_one_of_each_result_however_often_it_is_asked_for(
+    deps, pixels, records, new_study, deferred
+):
+    study_uid, study = await new_study()
+
+    asked = await jobs.consider(deps, study["id"])
+    start = time.perf_counter()
+    ended = await jobs.run(deps, asked["id"])
+    seconds = time.perf_counter() - start
+    again = await jobs.run(deps, asked["id"])
+    study = await publish(pixels, records, study_uid)  # our own SEG and SR have joined it
+    considered = await jobs.consider(deps, study["id"])
+
+    assert ended["status"] == "completed"
+    assert seconds < 60  # under 15 s on two idle cores
+    assert again == ended
+    assert considered["id"] == asked["id"]
+    assert deferred == [asked["id"]]
+    assert len(pixels.stored(study_uid, "SEG")) == len(pixels.stored(study_uid, "SR")) == 1
+    assert await count(records, study, "DiagnosticReport") == 1
+    assert await count(records, study, "Task") == 1
+
+
+async def test_the_validator_finds_no_error_in_anything_a_run_wrote(deps, records, new_study):
+    _, study = await new_study()
+    asked = await jobs.consider(deps, study["id"])
+
+    task = await jobs.run(deps, asked["id"])
+
+    written = [task]
+    outputs = [o["valueReference"].get("reference") for o in task["output"]]
+    for reference in filter(None, outputs):
+        written.append(await records.read(*reference.split("/")))
+    report = written[1]
+    for entry in report["media"]:
+        written.append(await records.read(*entry["link"]["reference"].split("/")))
+    for reference in (written[2]["device"], report["performer"][0]):
+        written.append(await records.read(*reference["reference"].split("/")))
+    target = f"DiagnosticReport/{report['id']}"
+    written += await records.search("Provenance", {"target": target})
+    assert len(written) == 1 + 1 + 5 + 3 + 2 + 1
+    for resource in written:
+        issues = await records.validate(resource)
+        bad = [i for i in issues if i["severity"] in ("error", "fatal")]
+        assert not bad, (resource["resourceType"], bad)
+
+
+async def test_a_run_cut_off_after_storing_is_finished_without_a_second_segmentation(
+    deps, config, pixels, records, new_study, engine
+):
+    study_uid, study = await new_study()
+    asked = await jobs.consider(deps, study["id"])
+    series = [s["uid"] for s in study["series"]]
+    source = Source(config.dicomweb_url, config.token())
+    first = find_and_store(run_of(asked, study), series, source, engine.segmenter)
+
+    ended = await jobs.run(deps, asked["id"])
+
+    assert ended["status"] == "completed"
+    assert pixels.stored(study_uid, "SEG") == [first.seg_uid]
+    assert pixels.stored(study_uid, "SR") == [first.sr_uid]
+    assert await count(records, study, "DiagnosticReport") == 1
+
+
+async def test_an_empty_result_is_a_result(deps, pixels, records, new_study):
+    study_uid, study = await new_study("synth-no-tumour")
+    asked = await jobs.consider(deps, study["id"])
+
+    ended = await jobs.run(deps, asked["id"])
+
+    report = await records.read(*ended["output"][0]["valueReference"]["reference"].split("/"))
+    assert ended["status"] == "completed"
+    assert report["conclusion"].startswith("No lesion found")
+    assert len(pixels.stored(study_uid, "SEG")) == 1
+
+
+async def test_a_study_without_a_readable_series_is_rejected_and_that_is_recorded(
+    deps, new_study, deferred
+):
+    def as_ct(instance):
+        instance.Modality = "CT"
+        return instance
+
+    def unreadable(instance):
+        instance.SeriesDescription = instance.ProtocolName = "DWI b1000"
+        instance.SequenceName = "*ep2d"
+        return instance
+
+    _, ct = await new_study(change=as_ct, keep=lambda p: p.name == "0001.dcm")
+    _, diffusion = await new_study(change=unreadable, keep=lambda p: "02-t1" in str(p))
+
+    first = await jobs.consider(deps, ct["id"])
+    asked = await jobs.consider(deps, diffusion["id"])
+    second = await jobs.run(deps, asked["id"])
+
+    assert [first["status"], second["status"]] == ["rejected", "rejected"]
+    assert "no model applies" in second["statusReason"]["text"]
+    assert deferred == [asked["id"]]
+
+
+async def test_a_study_with_a_missing_slice_fails_at_once_with_the_reason(deps, new_study):
+    _, study = await new_study(keep=lambda p: "05-t1c" in str(p) and p.name != "0040.dcm")
+    asked = await jobs.consider(deps, study["id"])
+
+    ended = await jobs.run(deps, asked["id"])
+
+    assert ended["status"] == "failed"
+    assert ended["statusReason"]["text"].startswith("SliceGap: 3.000 mm between slices 39 and 40")
+
+
+async def test_pixels_that_cannot_be_had_are_asked_for_again_then_the_task_fails(
+    deps, config, records, engine, new_study
+):
+    _, study = await new_study(keep=lambda p: "04-flair" in str(p))
+    asked = await jobs.consider(deps, study["id"])
+    gone = InferenceConfig(
+        records_url=config.records_url,
+        records_secret=config.records_secret,
+        dicomweb_url="http://127.0.0.1:9",  # nothing listens there
+        token=config.token,
+        hook_secret=HOOK_SECRET,
+        max_attempts=2,
+    )
+    away = jobs.Deps(gone, records, engine, deps.defer_run)
+
+    with pytest.raises(SourceError):
+        await jobs.run(away, asked["id"])
+    ended = await jobs.run(away, asked["id"])
+
+    assert ended["status"] == "failed"
+    assert "could not be had" in ended["statusReason"]["text"]
+
+
+async def test_late_instances_cancel_the_run_that_has_not_begun(
+    deps, pixels, records, new_study, tmp_path
+):
+    study_uid, study = await new_study(keep=lambda p: "04-flair" in str(p))
+    early = await jobs.consider(deps, study["id"])
+    pixels.store(
+        [p for p in tmp_path.rglob("*.dcm") if "03-t2" in str(p)] or _t2(study_uid, tmp_path)
+    )
+    study = await publish(pixels, records, study_uid)
+    late = await jobs.consider(deps, study["id"])
+
+    ended = await jobs.run(deps, early["id"])
+
+    assert late["id"] != early["id"]
+    assert ended["status"] == "cancelled"
+
+
+def _t2(study_uid, folder):
+    paths = write_study("synth-ring", folder / "late", study_uid=study_uid)
+    return [p for p in paths if "03-t2" in str(p)]
+
+
+async def test_the_sweep_takes_up_what_no_hook_spoke_of(deps, records, new_study, deferred):
+    _, study = await new_study(keep=lambda p: "04-flair" in str(p))
+
+    first = await jobs.sweep(deps, 600)
+    queued = list(deferred)
+    await jobs.sweep(deps, 600)
+
+    tasks = await records.search("Task", {"focus": f"ImagingStudy/{study['id']}"})
+    assert first >= 1
+    assert len(tasks) == 1
+    assert tasks[0]["id"] in queued
+    assert deferred.count(tasks[0]["id"]) >= 2  # unfinished, so it is offered again
+
+
+@pytest.fixture
+async def queue(postgres):
+    app = procrastinate.App(
+        connector=procrastinate.PsycopgConnector(conninfo=queue_database(postgres))
+    )
+    async with app.open_async():
+        yield app
+
+
+async def waiting(app):
+    return [
+        (job.task_name, job.task_kwargs)
+        for job in await app.job_manager.list_jobs_async(status="todo")
+    ]
+
+
+async def test_the_hook_takes_only_its_secret_and_queues_a_study_once(queue):
+    web = FastAPI()
+    web.include_router(router(queue, HOOK_SECRET))
+    transport = httpx.ASGITransport(app=web)
+    async with httpx.AsyncClient(transport=transport, base_url="http://hook") as client:
+        path, header = "/hooks/imagingstudy/ImagingStudy/42", {SECRET_HEADER: HOOK_SECRET}
+        statuses = [
+            (await client.put(path)).status_code,
+            (await client.put(path, headers={SECRET_HEADER: "guess"})).status_code,
+            (await client.put(path, headers=header)).status_code,
+            (await client.put(path, headers=header)).status_code,
+            (await client.post("/hooks/imagingstudy", headers=header)).status_code,
+        ]
+
+    queued = await waiting(queue)
+    assert statuses == [401, 401, 202, 202, 202]
+    assert [name for name, _ in queued] == [CONSIDER, SWEEP]
+    assert queued[0][1] == {"imaging_study_id": "42"}
+
+
+async def test_jobs_of_a_killed_worker_run_again_also_where_the_same_job_waits(queue):
+    for task_id in ("alone", "doubled"):
+        lock = f"{jobs.RUN}/{task_id}"
+        await defer_job(queue, jobs.RUN, lock=lock, queueing_lock=lock, task_id=task_id)
+    dead = await queue.job_manager.register_worker()
+    for _ in range(2):
+        await queue.job_manager.fetch_job(queues=None, worker_id=dead)
+    lock = f"{jobs.RUN}/doubled"
+    await defer_job(queue, jobs.RUN, lock=lock, queueing_lock=lock, task_id="doubled")
+
+    alive = await jobs.rescue(queue, stalled_s=60)
+    rescued = await jobs.rescue(queue, stalled_s=-1)
+
+    doing = await queue.job_manager.list_jobs_async(status="doing")
+    assert (alive, rescued) == (0, 2)
+    assert not list(doing)
+    assert sorted(kwargs["task_id"] for _, kwargs in await waiting(queue)) == ["alone", "doubled"]
+
+
+async def test_a_failing_job_is_queued_again_later_and_gives_up_in_the_end(queue, config):
+    async def fail(tries):
+        async with jobs.again(queue, config, jobs.RUN, tries, task_id="7"):
+            raise SourceError("away")
+
+    await fail(0)
+    await fail(3)  # one waits already
+    with pytest.raises(SourceError):
+        await fail(jobs.JOB_RETRIES)
+
+    assert await waiting(queue) == [(jobs.RUN, {"task_id": "7", "tries": 1})]
