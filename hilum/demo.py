@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from dimse.peers import Peer
 from dimse.scu import send
@@ -75,14 +74,13 @@ def _send(settings: Settings, paths: list[Path], out: Console) -> None:
 
 
 def _show(checks: list[Check], journey: Journey, out: Console) -> None:
-    table = Table(title="What became of the study", title_justify="left", show_edge=False)
-    for name in ("", "step", "after", "result"):
-        table.add_column(name, overflow="fold")
+    out.print("[bold]what became of the study[/bold]")
     for check in checks:
-        mark = "[green]ok[/green]" if check.good else "[red]FAILED[/red]"
-        after = "" if check.seconds is None else f"{check.seconds:.1f} s"
-        table.add_row(mark, check.step, after, check.result)
-    out.print(table)
+        mark = "[green]  ok  [/green]" if check.good else "[red]FAILED[/red]"
+        after = "" if check.seconds is None else f"{check.seconds:5.1f} s"
+        out.print(f"{mark} {check.step:34} {after:8} ", end="", highlight=False)
+        # Long links stay on one line of text, so that a terminal can open them.
+        out.print(check.result, highlight=False, soft_wrap=True, markup=False)
     out.print(
         f"Seconds count from the last instance sent; sending took {journey.send_seconds:.1f} s. "
         "The links need a token: hilum token --scope 'system/*.rs'.",

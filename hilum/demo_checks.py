@@ -26,6 +26,8 @@ from inference.measure import Region
 # Dice of the case in the model card, through the same steps (docs/README.md of the bundle).
 CARD = {"synth-ring": {Region.WT: 0.894, Region.TC: 0.923, Region.ET: 0.814}}
 CARD_TOLERANCE = 0.03
+# Segmented Property Type (CID 7168) to the label of the ground truth.
+LABEL_OF_TYPE = {"6574001": 1, "C81175": 1, "79654002": 2, "C113842": 3}
 TO_SEARCHABLE_S = 3.0
 TO_REPORT_S = 30.0
 PATIENCE_S = 120.0
@@ -163,20 +165,18 @@ def _labels(journey: Journey) -> NDArray[np.uint8]:
     dataset.save_as(buffer)
     buffer.seek(0)
     segmentation: Segmentation = segread(buffer)
-    names = {"Necrosis": 1, "Edema": 2, "Enhancing Lesion": 3}
     shape = truth(journey.case).shape
     labels: NDArray[np.uint8] = np.zeros(shape, np.uint8)
     sources = _slice_order(client, segmentation)
     for number in segmentation.segment_numbers:
-        meaning = segmentation.get_segment_description(number).segmented_property_type.meaning
+        coded = segmentation.get_segment_description(number).segmented_property_type
         masks = segmentation.get_pixels_by_source_instance(
             sources,
             segment_numbers=[number],
             ignore_spatial_locations=True,
             assert_missing_frames_are_empty=True,
         )
-        value = next(label for name, label in names.items() if name.lower() in meaning.lower())
-        labels[masks[..., 0] > 0] = value
+        labels[masks[..., 0] > 0] = LABEL_OF_TYPE[coded.value]
     return labels
 
 

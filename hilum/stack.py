@@ -184,7 +184,7 @@ class Stack:
         # Beside HAPI's start, not after it: each waits for what it needs by itself.
         for name in ("web", "dimse", "worker"):
             await self._start(self._own_part(name))
-        for name in ("dimse", "worker", "hapi", "web"):
+        for name in ("dimse", "hapi", "worker", "web"):
             if name in self._parts:
                 await self._ready(name)
 

@@ -61,7 +61,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     queue = wiring.queue_app(settings)
     secret = wiring.internal_secret(settings)
     gateway = wiring.gateway_config(settings)
-    services = Services(gateway, archive)
+    services = Services(gateway, archive, gateway.audit_folder)
 
     def authenticate(request: Request) -> Caller:
         return caller_of(request, authority)

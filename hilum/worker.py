@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
+import httpx
 import structlog
 
 import inference.jobs
@@ -33,6 +35,7 @@ async def _work(settings: Settings) -> None:
     if settings.inference.enabled:
         inference.jobs.register(app, inference_config(settings))
     reports.jobs.register(app, reports_config(settings))
+    await _wait_for_hapi(settings)
     async with app.open_async():
         marks.say_ready(settings.data, "worker")
         log.info("worker ready", queues=queues)
@@ -44,6 +47,17 @@ async def _work(settings: Settings) -> None:
             update_heartbeat_interval=HEARTBEAT_S,
             shutdown_graceful_timeout=STOP_GRACE_S,
         )
+
+
+async def _wait_for_hapi(settings: Settings) -> None:
+    """Wait for the FHIR store: without it every job would only fail and be tried again."""
+    url = settings.hapi_url.removesuffix("/fhir") + "/health"
+    async with httpx.AsyncClient(timeout=3.0, trust_env=False) as client:
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if (await client.get(url)).status_code == httpx.codes.OK:
+                    return
+            await asyncio.sleep(0.2)
 
 
 def inference_config(settings: Settings) -> InferenceConfig:
