@@ -61,7 +61,7 @@ def to_imaging_study(
         "numberOfInstances": summary.instance_count,
         "procedureCode": _procedure(study),
         "location": _location(summary),
-        "reasonCode": dicom.coded(study, "00401012") + _texts(study, "00401002", "00321030"),
+        "reasonCode": dicom.coded(study, "0040100A") + _texts(study, "00401002", "00321030"),
         "description": dicom.text(study, "00081030"),
         "series": series,
     }

@@ -1,0 +1,137 @@
+"""What happened at a door is found as AuditEvents, even after an outage of HAPI."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from access import AuditEventKind, AuditRecord, AuditSpool, Caller, SpoolReader
+from fhir_gateway.audit import REJECTED, AuditShipper
+from fhir_gateway.audit_event import to_audit_event
+
+CALLER = Caller("someone", "user", client="app", address="192.0.2.1")
+
+
+def record(**changes):
+    base = {
+        "action": "R",
+        "event": AuditEventKind.FHIR_READ,
+        "outcome": "success",
+        "caller": CALLER,
+        "at": datetime.now(UTC),
+    }
+    return AuditRecord(**{**base, **changes})
+
+
+async def ship(folder, records):
+    reader, shipper = SpoolReader(folder), AuditShipper(folder, records)
+    while await shipper.ship_once(reader):
+        pass
+
+
+async def shipped(folder, records):
+    """Ids in the spool, after all were shipped."""
+    ids = [one.id for one in SpoolReader(folder).next_batch(100).records]
+    await ship(folder, records)
+    return [await records.read("AuditEvent", one) for one in ids]
+
+
+@pytest.fixture
+def spool(tmp_path):
+    opened = AuditSpool(tmp_path, "web")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+async def patient(records):
+    body = {"resourceType": "Patient", "name": [{"family": "A"}], "gender": "unknown"}
+    return await records.create(body)
+
+
+@pytest.mark.parametrize("kind", list(AuditEventKind))
+async def test_every_kind_of_event_is_valid(tmp_path, spool, records, patient, kind):
+    reference = f"Patient/{patient['id']}"
+    spool.record(
+        record(
+            event=kind, patient=reference, resource=reference, study="1.2.3", query="Patient?x=1"
+        )
+    )
+
+    (event,) = await shipped(tmp_path, records)
+
+    issues = await records.validate(event)
+    assert [i["diagnostics"] for i in issues if i["severity"] in ("error", "fatal")] == []
+    assert event["agent"][0]["who"]["display"] == "someone"
+    assert event["agent"][0]["network"]["address"] == "192.0.2.1"
+    assert event["entity"][0]["what"]["reference"] == reference
+
+
+async def test_a_record_about_what_is_not_there_is_kept_without_the_link(tmp_path, spool, records):
+    spool.record(record(patient="Patient/never-was", resource="Patient/never-was"))
+    spool.record(record(resource="studies/1.2.3/metadata"))
+
+    first, second = await shipped(tmp_path, records)
+
+    assert first["entity"][0]["what"]["identifier"]["value"] == "Patient/never-was"
+    assert second["entity"][0]["what"]["display"] == "studies/1.2.3/metadata"
+    assert not (tmp_path / REJECTED).exists()
+
+
+async def test_shipping_twice_writes_once(tmp_path, spool, records):
+    spool.record(record(study="1.2.3"))
+    batch = SpoolReader(tmp_path).next_batch()
+
+    await AuditShipper(tmp_path, records)._ship(batch)
+    (event,) = await shipped(tmp_path, records)
+
+    assert event["meta"]["versionId"] == "1"
+
+
+async def test_an_outage_of_hapi_loses_no_record(tmp_path, spool, records, hapi_relay):
+    stop = asyncio.Event()
+    hapi_relay.close()
+    task = asyncio.create_task(AuditShipper(tmp_path, records).run(stop))
+    try:
+        for n in range(30):
+            spool.record(record(study=f"1.2.{n}"))
+        ids = [one.id for one in SpoolReader(tmp_path).next_batch(100).records]
+        await asyncio.sleep(1.5)
+    finally:
+        hapi_relay.open()
+
+    for _ in range(200):
+        if not SpoolReader(tmp_path).next_batch(1).records:
+            break
+        await asyncio.sleep(0.1)
+    stop.set()
+    await asyncio.wait_for(task, 20)
+    assert len(ids) == 30
+    for one in ids:
+        assert (await records.read("AuditEvent", one))["outcome"] == "0"
+
+
+async def test_reads_searches_writes_and_denials_are_recorded(
+    everything, client_for, config, records, unique
+):
+    start = len(SpoolReader(config.audit_folder).next_batch(100_000).records)
+    body = {"resourceType": "Patient", "name": [{"family": unique}], "gender": "unknown"}
+    created = everything.post("Patient", json=body).json()
+    everything.get(f"Patient/{created['id']}")
+    everything.get(f"Patient?name={unique}&gender=unknown")
+    client_for("system/Observation.r").get(f"Patient/{created['id']}?x={unique}")
+
+    new = SpoolReader(config.audit_folder).next_batch(100_000).records[start:]
+
+    kinds = [one.record.event for one in new]
+    assert kinds == [
+        AuditEventKind.FHIR_WRITE,
+        AuditEventKind.FHIR_READ,
+        AuditEventKind.FHIR_SEARCH,
+        AuditEventKind.DENIED,
+    ]
+    assert new[1].record.patient == f"Patient/{created['id']}"
+    assert new[2].record.query == "Patient?name=***&gender=***"
+    assert all(unique not in str(to_audit_event(one)) for one in new)
