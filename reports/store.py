@@ -34,6 +34,7 @@ class DicomwebStore:
             session.trust_env = False  # no proxy between a worker and its archive
             session.headers["Authorization"] = f"Bearer {self._token()}"
             client = DICOMwebClient(self._url, session=session, timeout=self._timeout_s)
+            client.set_http_retry_params(retry=False)  # the job is tried again, and later
             try:
                 answer = client.store_instances([_as_file(instance)])
             except (requests.RequestException, OSError) as error:
