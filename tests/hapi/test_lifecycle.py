@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 from dataclasses import replace
+from multiprocessing import get_context
 
 import psutil
 import pytest
@@ -97,18 +97,15 @@ def test_only_the_server_with_our_credential_counts_as_ready(hapi, postgres):
 
 def test_the_server_dies_with_its_owner(hapi, tmp_path):
     server = HapiServer(replace(hapi.config, port=free_port()), tmp_path / "hapi.log")
-    owner = os.fork()
-    if owner == 0:  # the child is the owner; it never returns into pytest
-        try:
-            server.start(timeout_s=0.0)
-        except FhirStoreError:
-            pass
-        finally:
-            os._exit(0)
-    os.waitpid(owner, 0)
-
-    deadline = time.monotonic() + 10
-    log = str(tmp_path)
-    while any(log in str(p.info["open_files"]) for p in psutil.process_iter(["open_files"])):
+    owner = get_context("fork").Process(target=server.start)
+    owner.start()
+    deadline = time.monotonic() + 30
+    while not (children := psutil.Process(owner.pid).children()):
         assert time.monotonic() < deadline
-        time.sleep(0.2)
+        time.sleep(0.05)
+
+    owner.kill()
+    owner.join()
+
+    gone, alive = psutil.wait_procs(children, timeout=10)
+    assert (len(gone), alive) == (1, [])
