@@ -72,7 +72,8 @@ def find_and_store(
     """
     watch = Stopwatch()
     with watch.stage("choose"):
-        chosen = choose(facts_of(source.series_metadata(run.study_uid, uid)) for uid in series)
+        headers = (source.series_header(run.study_uid, uid) for uid in series)
+        chosen = choose(facts_of(header.instance, header.slices) for header in headers)
     with watch.stage("fetch"):
         fetched = {
             kind: source.instances(run.study_uid, facts.uid) for kind, facts in chosen.items()

@@ -82,16 +82,19 @@ _WITHOUT_CONTRAST = re.compile(
 )
 
 
-def facts_of(instances: list[Dataset]) -> SeriesFacts:
-    """Read the facts of one series from its metadata (all instances, any order)."""
-    one = instances[len(instances) // 2]
-    frames = sum(int(instance.get("NumberOfFrames") or 1) for instance in instances)
+def facts_of(one: Dataset, slices: int) -> SeriesFacts:
+    """Read the facts of one series from one of its instances.
+
+    Args:
+        one: its header; one from the middle, for the ends are the least typical.
+        slices: number of images, or of frames, in the series.
+    """
     words = (one.get(name) for name in ("SeriesDescription", "ProtocolName", "SequenceName"))
     spacing = one.get("PixelSpacing") or [1.0, 1.0]
     timing = _frame_group(one, "MRTimingAndRelatedParametersSequence")
     return SeriesFacts(
         uid=str(one.SeriesInstanceUID),
-        slices=frames,
+        slices=slices,
         modality=str(one.get("Modality", "")),
         sop_class=str(one.get("SOPClassUID", "")),
         number=int(one.get("SeriesNumber") or 0),

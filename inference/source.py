@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -23,6 +24,14 @@ FAILED_SOP_SEQUENCE = "FailedSOPSequence"
 NOT_FOUND = 404
 
 
+@dataclass(frozen=True, slots=True)
+class SeriesHeader:
+    """A series as it is chosen by: one of its instances without pixels, and its slices."""
+
+    instance: Dataset
+    slices: int
+
+
 class Source:
     """One study's DICOMweb server, with a token good for one run. Blocking; use in a thread."""
 
@@ -33,8 +42,8 @@ class Source:
         # A short second try only: longer waits are the queue's, which a restart does not forget.
         self._client.set_http_retry_params(max_attempts=2, wait_exponential_multiplier=100)
 
-    def series_metadata(self, study: str, series: str) -> list[Dataset]:
-        """The headers of a series, without pixels.
+    def series_header(self, study: str, series: str) -> SeriesHeader:
+        """The header of one instance of a series, and how many slices it has.
 
         Raises:
             SourceError: the server refused or could not be reached.
@@ -43,7 +52,10 @@ class Source:
             f"metadata of series {series}",
             lambda: self._client.retrieve_series_metadata(study, series),
         )
-        return [Dataset.from_json(item, _no_bulk_data) for item in answer]
+        if not answer:
+            raise SourceError(f"series {series} is empty")
+        middle = Dataset.from_json(answer[len(answer) // 2], _no_bulk_data)
+        return SeriesHeader(middle, sum(_frames(instance) for instance in answer))
 
     def instances(self, study: str, series: str) -> list[Dataset]:
         """All instances of a series with their pixels, in one streamed request.
@@ -108,6 +120,11 @@ def _cause(error: Exception) -> str:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP {error.response.status_code}"
     return type(error).__name__
+
+
+def _frames(instance: dict[str, Any]) -> int:
+    """Number of Frames (0028,0008) in the DICOM JSON model; 1 where it is absent."""
+    return int(instance.get("00280008", {}).get("Value", [1])[0])
 
 
 def _no_bulk_data(_tag: str, _vr: str, _uri: str) -> None:
