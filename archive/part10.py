@@ -144,8 +144,15 @@ class Walk:
         return self._level(start, self._end, implicit, syntax != EXPLICIT_BIG, 0)[0]
 
     def _level(
-        self, position: int, end: int, implicit: bool, little: bool, depth: int
+        self,
+        position: int,
+        end: int,
+        implicit: bool,
+        little: bool,
+        depth: int,
+        delimited: bool = False,
     ) -> tuple[Level, int]:
+        """Elements up to `end`, or up to the delimiter that must come before it."""
         if depth > self._depth_limit:
             raise TooComplex(f"sequences are nested more than {self._depth_limit} deep")
         elements: Level = {}
@@ -173,6 +180,8 @@ class Walk:
                 creator = self._buffer[value : min(value + length, value + 64)]
                 creators[group << 8 | number] = creator.decode("latin-1").strip(" \0")
             self._spend()
+        if delimited:
+            raise Truncated("the file ends inside an item")
         return elements, position
 
     def _head(
@@ -214,7 +223,9 @@ class Walk:
                 return Element(vr, value, after - value, little, None, fragments), after
             # PS3.5 6.2.2: UN of undefined length is a sequence in implicit little endian.
             unknown = vr == "UN" and not implicit
-            items, after = self._items(value, end, implicit or unknown, little or unknown, depth)
+            items, after = self._items(
+                value, end, implicit or unknown, little or unknown, depth, True
+            )
             return Element("SQ", value, after - value, little, items), after
         after = value + length
         if after > end:
@@ -232,8 +243,15 @@ class Walk:
         return Element(vr, value, length, little), after
 
     def _items(
-        self, position: int, end: int, implicit: bool, little: bool, depth: int
+        self,
+        position: int,
+        end: int,
+        implicit: bool,
+        little: bool,
+        depth: int,
+        delimited: bool = False,
     ) -> tuple[list[Level], int]:
+        """Items up to `end`, or up to the delimiter that must come before it."""
         order = "<" if little else ">"
         items: list[Level] = []
         while position < end:
@@ -242,18 +260,20 @@ class Walk:
             group, number, length = struct.unpack_from(order + "HHL", self._buffer, position)
             tag, position = group << 16 | number, position + 8
             if tag == SEQUENCE_END:
-                break
+                return items, position
             if tag != ITEM:
                 raise NotDicom("a sequence holds something that is not an item")
             self._spend()
             if length == UNDEFINED:
-                item, position = self._level(position, end, implicit, little, depth + 1)
+                item, position = self._level(position, end, implicit, little, depth + 1, True)
             elif position + length > end:
                 raise Truncated("an item reaches past the end")
             else:
                 item, _ = self._level(position, position + length, implicit, little, depth + 1)
                 position += length
             items.append(item)
+        if delimited:
+            raise Truncated("the file ends inside a sequence")
         return items, position
 
     def _fragments(
@@ -268,7 +288,7 @@ class Walk:
             group, number, length = struct.unpack_from(order + "HHL", self._buffer, position)
             tag, position = group << 16 | number, position + 8
             if tag == SEQUENCE_END:
-                break
+                return fragments, position
             if tag != ITEM or length == UNDEFINED:
                 raise NotDicom("encapsulated data holds something that is not a fragment")
             if position + length > end:
@@ -276,7 +296,7 @@ class Walk:
             self._spend()
             fragments.append((position, length))
             position += length
-        return fragments, position
+        raise Truncated("the file ends inside encapsulated pixel data")
 
     def _padding(self, elements: Level, position: int, end: int, depth: int) -> tuple[Level, int]:
         """Zero bytes behind the last element are kept in the file and mean nothing."""

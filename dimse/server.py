@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 # PS3.8 9.3.4: rejected transient, by the presentation-related provider, local limit exceeded.
 _LOCAL_LIMIT = struct.pack(">BBLBBBB", 0x03, 0, 4, 0, 2, 3, 2)
 _IDLE_AT_STOP_S = 1.0
+POLL_S = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,7 @@ class DimseServer:
         self._handover.process_request(request.connection, request.address)
 
     def _on_open(self, event: evt.Event) -> None:
+        quicken(event.assoc)
         with self._lock:
             self._live[id(event.assoc)] = _Live(event.assoc, time.monotonic())
 
@@ -184,6 +186,14 @@ class DimseServer:
             ended = [one.association for one in self._live.values() if chosen(one)]
         for association in ended:
             association.abort()
+
+
+def quicken(association: Association) -> None:
+    """Poll the connection more often: pynetdicom sleeps between looks, five times an instance.
+
+    Measured with 432 instances of 28 KB on one association: 6.2 s at its own 1 ms, 3.4 s here.
+    """
+    association.dul._run_loop_delay = POLL_S
 
 
 def refuse(connection: socket.socket) -> None:
