@@ -67,11 +67,20 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
         return caller_of(request, authority)
 
     fhir = fhir_gateway.app.create_app(gateway, authority, audit)
+    limits = DicomwebConfig(
+        base_url=f"{settings.base_url}/dicomweb", cors_origins=settings.http.cors_origins
+    )
+    pixels = dicomweb.app.create_app(archive, authenticate, audit, limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = asyncio.Event()
-        async with queue.open_async(), fhir.router.lifespan_context(fhir):
+        # Starlette runs no lifespan of a mounted application: that is for us to do.
+        async with (
+            queue.open_async(),
+            fhir.router.lifespan_context(fhir),
+            pixels.router.lifespan_context(pixels),
+        ):
             background = asyncio.create_task(services.run(stop))
             try:
                 yield
@@ -85,10 +94,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     app.include_router(reports.hook.router(queue, secret))
     _add_health(app, settings, services)
     app.mount("/fhir", fhir)
-    limits = DicomwebConfig(
-        base_url=f"{settings.base_url}/dicomweb", cors_origins=settings.http.cors_origins
-    )
-    app.mount("/dicomweb", dicomweb.app.create_app(archive, authenticate, audit, limits))
+    app.mount("/dicomweb", pixels)
     app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb"))
 
     async def health() -> list[Component]:
