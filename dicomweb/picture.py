@@ -122,7 +122,8 @@ def _colour(pixels: NDArray[Any], photometric: str, bits: int) -> NDArray[np.uin
         return cast("NDArray[np.uint8]", pixels)
     # Palettes of 16 bits and deep colour keep their upper eight bits.
     shift = max((bits or pixels.dtype.itemsize * 8) - 8, 0)
-    return np.clip(pixels.astype(np.int64) >> shift, 0, 255).astype(np.uint8)
+    clipped: NDArray[np.int64] = np.clip(pixels.astype(np.int64) >> shift, 0, 255)
+    return clipped.astype(np.uint8)
 
 
 def _grey(

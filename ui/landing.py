@@ -36,7 +36,8 @@ class Door:
 
 
 DOORS = (
-    Door("Viewer", "OHIF: study list, MPR, segmentations", "/ohif/", "/ohif/"),
+    # No link: without the token in a study's own link the viewer could only show an error.
+    Door("Viewer", "OHIF, opened by the link of a study", "/ohif/viewer?StudyInstanceUIDs=…"),
     Door("FHIR R4", "Patients, studies, results, $export", "/fhir/metadata", "/fhir/metadata"),
     Door("DICOMweb", "STOW-RS, QIDO-RS, WADO-RS", "/dicomweb"),
     Door("DIMSE", "C-ECHO, C-STORE from modalities and PACS", "HILUM@port 11112"),

@@ -45,15 +45,16 @@ def content_security_policy(dicomweb_base: str) -> str:
     """The policy of the viewer's pages.
 
     Looser than the rest of Hilum where OHIF needs it: WebAssembly decoders, workers and PDF
-    views from blob: URLs, styles set by React. Scripts stay on files of ours: the inline ones
-    were moved out by tools/ohif.py.
+    views from blob: URLs, styles set by React, and 'unsafe-eval' because its array library
+    compiles accessors with `new Function` when a SEG is loaded. Scripts come from files of ours
+    only: the inline ones were moved out by tools/ohif.py.
     """
     parts = urlsplit(dicomweb_base)
     elsewhere = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
     return "; ".join(
         (
             "default-src 'self'",
-            "script-src 'self' 'wasm-unsafe-eval' blob:",
+            "script-src 'self' 'unsafe-eval' 'wasm-unsafe-eval' blob:",
             "worker-src 'self' blob:",
             "style-src 'self' 'unsafe-inline'",
             "img-src 'self' data: blob:",

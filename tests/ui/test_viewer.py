@@ -1,0 +1,162 @@
+"""OHIF from our server in a real browser, and the static files it is made of."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.dicomweb.server import file_of
+from tests.ui.conftest import BUNDLE
+from tests.ui.phantom import mr_series, segmentation_of
+from ui.ohif import viewer_configuration
+
+needs_bundle = pytest.mark.skipif(
+    not (BUNDLE / "index.html").is_file(), reason="the OHIF bundle was not prepared (make ohif)"
+)
+# What OHIF itself says about things that are not ours.
+BENIGN = re.compile(r"favicon|ResizeObserver")
+# Coloured means: the channels differ by more than the grey of an MR slice ever does.
+COLOURED = 60
+
+
+@pytest.fixture(scope="module")
+def study(site):
+    """A study with its segmentation in the archive; its UID."""
+    series = mr_series()
+    stored = site.stow(*map(file_of, series), file_of(segmentation_of(series)))
+    assert stored.status_code == 200
+    return series[0].StudyInstanceUID
+
+
+class Watched:
+    """A page with everything that went wrong in it."""
+
+    def __init__(self, browser, **headers):
+        self.page = browser.new_page(
+            viewport={"width": 1400, "height": 900}, extra_http_headers=headers
+        )
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.errors.append(f"page: {error}"))
+        self.page.on("response", self._response)
+
+    def _console(self, message):
+        if message.type == "error" and not BENIGN.search(message.text):
+            self.errors.append(f"console: {message.text[:500]}")
+
+    def _response(self, response):
+        self.requests.append(response.url)
+        if response.status >= 400 and not BENIGN.search(response.url):
+            self.errors.append(f"{response.status} {response.url}")
+
+    def coloured(self) -> int:
+        """Pixels of the viewport that are in colour."""
+        box = self.page.locator("canvas").first
+        image = Image.open(io.BytesIO(box.screenshot())).convert("RGB")
+        pixels = np.asarray(image).astype(int)
+        return int(((pixels.max(2) - pixels.min(2)) > COLOURED).sum())
+
+
+@needs_bundle
+@pytest.mark.slow
+def test_ohif_opens_a_study_and_shows_its_segmentation(site, root, study, chromium, tmp_path):
+    token = site.token_for("system/ImagingStudy.rs", studies=[study])
+    watched = Watched(chromium)
+
+    watched.page.goto(f"{root}/ohif/segmentation?StudyInstanceUIDs={study}&token={token}")
+    watched.page.get_by_text("Tumor segmentation").first.wait_for(timeout=90_000)
+    watched.page.wait_for_function(
+        "() => [...document.querySelectorAll('canvas')].some(c => c.width > 100)", timeout=60_000
+    )
+    watched.page.wait_for_timeout(1500)
+    before = watched.coloured()
+    watched.page.get_by_text("Tumor segmentation").first.dblclick()
+    watched.page.get_by_text("Tumor", exact=True).first.wait_for(timeout=60_000)
+    watched.page.wait_for_timeout(2000)
+    after = watched.coloured()
+    watched.page.screenshot(path=tmp_path / "viewer.png")
+    url = watched.page.url
+    watched.page.close()
+
+    assert watched.errors == []
+    assert "token" not in url
+    assert after > before + 500
+    assert all(one.startswith((root, "blob:", "data:")) for one in watched.requests)
+
+
+@needs_bundle
+@pytest.mark.slow
+def test_the_study_list_shows_what_is_stored(site, root, study, chromium):
+    # OHIF takes ?token= on a study's pages only; its list needs what a session will bring.
+    watched = Watched(chromium, **site.headers)
+
+    watched.page.goto(f"{root}/ohif/")
+    watched.page.get_by_text("Phantom").first.wait_for(timeout=60_000)
+    watched.page.get_by_text("Brain MR").first.wait_for(timeout=10_000)
+    watched.page.close()
+
+    assert watched.errors == []
+
+
+def fetch(root, path, **headers):
+    return httpx.get(f"{root}{path}", headers=headers, trust_env=False)
+
+
+@needs_bundle
+def test_hashed_files_are_kept_and_the_entry_points_are_not(root):
+    name = next(path.name for path in BUNDLE.glob("app.bundle.*.js"))
+
+    script = fetch(root, f"/ohif/{name}")
+    index = fetch(root, "/ohif/")
+    config = fetch(root, "/ohif/app-config.js")
+    again = fetch(root, f"/ohif/{name}", **{"If-None-Match": script.headers["etag"]})
+    plain = fetch(root, f"/ohif/{name}", **{"Accept-Encoding": "identity"})
+
+    assert "immutable" in script.headers["cache-control"]
+    assert script.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers and plain.content == script.content
+    assert [one.headers["cache-control"] for one in (index, config)] == ["no-cache", "no-cache"]
+    assert again.status_code == 304
+    assert (
+        re.search(r"script-src [^;]*'unsafe-inline'", index.headers["content-security-policy"])
+        is None
+    )
+
+
+@needs_bundle
+@pytest.mark.parametrize(
+    ("path", "status", "kind"),
+    [
+        ("/ohif/viewer?StudyInstanceUIDs=1.2", 200, "text/html"),
+        ("/ohif/segmentation", 200, "text/html"),
+        ("/ohif/missing.bundle.js", 404, "text/plain"),
+        ("/ohif/..%2f..%2fpyproject.toml", 200, "text/html"),
+        ("/ohif/.stamp", 200, "text/html"),
+    ],
+)
+def test_unknown_pages_are_the_application_and_unknown_files_are_404(root, path, status, kind):
+    answer = fetch(root, path)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith(kind)
+    assert "requires-python" not in answer.text
+
+
+def test_a_server_without_the_bundle_says_so(root):
+    answer = fetch(root, "/missing/viewer")
+
+    assert answer.status_code == 503
+    assert "make" in answer.text and "npm" in answer.text
+
+
+def test_the_configuration_exports_segmentations_that_others_can_read():
+    config = viewer_configuration("/dicomweb")
+
+    assert config["segmentation"]["store"]["defaultMode"] == "bitmap"
+    assert config["routerBasename"] == "/ohif"
