@@ -242,7 +242,7 @@ def _pixels(instance: Dataset) -> NDArray[np.float32]:
 def _decoded(instance: Dataset) -> NDArray[np.number]:
     try:
         return np.asarray(instance.pixel_array)
-    except (AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
+    except (AttributeError, ValueError, RuntimeError) as error:
         raise UnreadablePixels(f"{instance.SOPInstanceUID} cannot be decoded") from error
 
 

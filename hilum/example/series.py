@@ -238,10 +238,9 @@ def write_series(
 def _series_dataset(image: sitk.Image, sequence: Sequence, header: StudyHeader) -> Dataset:
     dataset = Dataset()
     _describe_study(dataset, header)
+    _describe_scanner(dataset)
+    _describe_grid(dataset, image, header)
     taken = header.at + timedelta(seconds=sequence.delay_s)
-    columns, rows, _slices = image.GetSize()
-    x_mm, y_mm, z_mm = image.GetSpacing()
-    direction = np.asarray(image.GetDirection()).reshape(3, 3)
     dataset.update(
         _dataset(
             SOPClassUID=MRImageStorage,
@@ -259,6 +258,16 @@ def _series_dataset(image: sitk.Image, sequence: Sequence, header: StudyHeader) 
             AcquisitionNumber=1,
             BodyPartExamined="BRAIN",
             PatientPosition="HFS",
+            ImageType=["ORIGINAL", "PRIMARY", "OTHER"],
+            **sequence.attributes,
+        )
+    )
+    return dataset
+
+
+def _describe_scanner(dataset: Dataset) -> None:
+    dataset.update(
+        _dataset(
             Manufacturer="Hilum synthetic",
             ManufacturerModelName="Generator",
             SoftwareVersions="1",
@@ -270,9 +279,18 @@ def _series_dataset(image: sitk.Image, sequence: Sequence, header: StudyHeader) 
             MRAcquisitionType="3D",
             NumberOfAverages=1.0,
             PixelBandwidth=240.0,
+        )
+    )
+
+
+def _describe_grid(dataset: Dataset, image: sitk.Image, header: StudyHeader) -> None:
+    columns, rows, _slices = image.GetSize()
+    x_mm, y_mm, z_mm = image.GetSpacing()
+    direction = np.asarray(image.GetDirection()).reshape(3, 3)
+    dataset.update(
+        _dataset(
             FrameOfReferenceUID=header.derived_uid("frame of reference"),
             PositionReferenceIndicator="",
-            ImageType=["ORIGINAL", "PRIMARY", "OTHER"],
             ImageOrientationPatient=[_number(v) for v in (*direction[:, 0], *direction[:, 1])],
             PixelSpacing=[_number(y_mm), _number(x_mm)],
             SliceThickness=_number(z_mm),
@@ -285,10 +303,8 @@ def _series_dataset(image: sitk.Image, sequence: Sequence, header: StudyHeader) 
             BitsStored=12,
             HighBit=11,
             PixelRepresentation=0,
-            **sequence.attributes,
         )
     )
-    return dataset
 
 
 def _describe_study(dataset: Dataset, header: StudyHeader) -> None:
