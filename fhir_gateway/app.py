@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from access import AuditSpool, TokenAuthority
 from fhir_gateway.config import GatewayConfig
@@ -68,6 +70,22 @@ def create_app(config: GatewayConfig, authority: TokenAuthority, audit: AuditSpo
     _add_export(app, facade, exporter)
     app.add_api_route("/{path:path}", facade.handle, methods=ALL_METHODS)
     return app
+
+
+def mount(root: FastAPI, fhir: FastAPI, path: str = "/fhir") -> None:
+    """Mount the door, the base URL without a trailing slash included.
+
+    Clients post transactions to `[base]`; a mount alone would answer with a redirect.
+    """
+
+    class AtBase:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await root(
+                {**scope, "path": f"{path}/", "raw_path": f"{path}/".encode()}, receive, send
+            )
+
+    root.router.routes.append(Route(path, AtBase(), methods=None))
+    root.mount(path, fhir)
 
 
 def _add_metadata(app: FastAPI, config: GatewayConfig, models: ModelSource) -> None:

@@ -159,7 +159,8 @@ class PageLinks:
     over it, the page id and the caller with all that it was granted.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, base: str) -> None:
+        self._base = base
         self._key = sha256(b"hilum paging\x00" + key).digest()
 
     def signed(self, bundle: dict[str, Any], caller: Caller, searched: str) -> dict[str, Any]:
@@ -189,7 +190,8 @@ class PageLinks:
         if pages is None:
             return link
         grant = f"{searched}.{self._signature(pages, caller, searched)}"
-        return {**link, "url": f"{url}&{GRANT}={quote(grant)}"}
+        query = f"{urlsplit(url).query}&{GRANT}={quote(grant)}"
+        return {**link, "url": f"{self._base}/?{query}"}
 
     def _signature(self, pages: str, caller: Caller, searched: str) -> str:
         grants = sorted(

@@ -6,6 +6,7 @@ Source: Bulk Data Access 2.0. The manifest, the file URLs and the access check a
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from email.utils import format_datetime
 from urllib.parse import parse_qs, quote, urlsplit
@@ -23,7 +24,7 @@ from fhir_gateway.grammar import Judge
 from fhir_gateway.model import HIDDEN_TYPES, ModelSource, ServerModel
 from fhir_gateway.outcome import Refusal, fhir_response
 from fhir_gateway.searching import Pairs, encode_query, parse_query
-from fhir_gateway.upstream import CHUNK, Upstream, stream
+from fhir_gateway.upstream import Upstream, stream
 
 NDJSON = "application/fhir+ndjson"
 OUTPUT_FORMATS = frozenset({NDJSON, "application/ndjson", "ndjson"})
@@ -32,6 +33,7 @@ _GROUP_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z", re.ASCII)
 _INSTANT = re.compile(
     r"\d{4}(-\d{2}(-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2}))?)?)?\Z", re.ASCII
 )
+_PATIENT_REFERENCE = b'"reference":"Patient/'
 MAX_BODY = 64 * 1024
 # Binary has no compartment, and what is hidden at the door is hidden here.
 NEVER_EXPORTED = HIDDEN_TYPES | {"Binary"}
@@ -155,7 +157,10 @@ class Exporter:
             await stack.aclose()
             raise Refusal(404, "the export file is gone")
         headers = {"Cache-Control": "no-store"}
-        return StreamingResponse(stream(answer, stack), media_type=NDJSON, headers=headers)
+        lines = stream(answer, stack)
+        if file.patients_only:
+            lines = _about_patients(lines)
+        return StreamingResponse(lines, media_type=NDJSON, headers=headers)
 
     async def remove(self, caller: Caller, job_id: str) -> Response:
         """Cancel a running export, or give up the files of a finished one."""
@@ -196,26 +201,45 @@ class Exporter:
                 (str(one["type"]), str(one["url"]).rsplit("/", 1)[-1])
                 for one in manifest.get("output", [])
             ]
-            files = [
-                ExportFile(kind, binary, await self._count_lines(binary))
-                for kind, binary in found
-                if kind in job.types
-            ]
+            model = await self._models.model()
+            of_patients = "/Patient/$export" in job.request
+            files = []
+            for kind, binary in found:
+                if kind in job.types:
+                    only = of_patients and model.kind(kind, "patient") == "reference"
+                    count = await self._count_lines(binary, only)
+                    files.append(ExportFile(kind, binary, count, only))
             log.info("export.complete", job=str(job.id), files=len(files))
             time = str(manifest["transactionTime"])
             await self._jobs.complete(job, time, files, self._config.export_keep_s)
         return await self._own(caller, str(job.id))
 
-    async def _count_lines(self, binary: str) -> int:
-        count = 0
-        async with self._upstream.send(
-            "GET", f"Binary/{binary}", "", headers={"accept": NDJSON}
-        ) as answer:
-            last = b"\n"
-            async for part in answer.content.iter_chunked(CHUNK):
-                count += part.count(b"\n")
-                last = part[-1:]
+    async def _count_lines(self, binary: str, patients_only: bool) -> int:
+        stack = AsyncExitStack()
+        answer = await stack.enter_async_context(
+            self._upstream.send("GET", f"Binary/{binary}", "", headers={"accept": NDJSON})
+        )
+        parts = stream(answer, stack)
+        count, last = 0, b"\n"
+        async for part in _about_patients(parts) if patients_only else parts:
+            count += part.count(b"\n")
+            last = part[-1:]
         return count + (last != b"\n")
+
+
+async def _about_patients(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines that refer to some patient.
+
+    HAPI puts resources of the compartment's types into a Patient export even when they name no
+    patient at all, and refuses a `_typeFilter` on the patient parameter.
+    """
+    rest = b""
+    async for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        if kept := [line + b"\n" for line in lines if _PATIENT_REFERENCE in line]:
+            yield b"".join(kept)
+    if _PATIENT_REFERENCE in rest:
+        yield rest
 
 
 def _passed(judge: Judge, name: str, value: str, lenient: bool) -> Pairs:

@@ -15,11 +15,15 @@ from fhir_gateway.schema import Pool
 
 @dataclass(frozen=True, slots=True)
 class ExportFile:
-    """One NDJSON file: resource type, the store's Binary that holds it, number of lines."""
+    """One NDJSON file: resource type, the store's Binary that holds it, number of lines.
+
+    `patients_only`: lines of the Binary that refer to no patient are left out.
+    """
 
     resource_type: str
     binary: str
     count: int
+    patients_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class ExportJobs:
         self, job: ExportJob, transaction_time: str, files: list[ExportFile], keep_s: int
     ) -> None:
         """The store has finished: note the files and until when they can be fetched."""
-        rows = [[f.resource_type, f.binary, f.count] for f in files]
+        rows = [[f.resource_type, f.binary, f.count, f.patients_only] for f in files]
         async with self._pool.connection() as connection:
             await connection.execute(
                 "update gateway.export_job set state = 'complete', transaction_time = %s,"

@@ -59,7 +59,7 @@ class Facade:
         self._audit = audit
         self._models = models
         self._upstream = upstream
-        self._pages = PageLinks(config.hook_secret.encode())
+        self._pages = PageLinks(config.hook_secret.encode(), config.fhir_base)
 
     async def handle(self, request: Request) -> Response:
         """Answer any request below the base that has no handler of its own."""

@@ -182,16 +182,17 @@ class Judge:
         version = len(tail) == 2 and tail[0] == "_history" and _ID.match(tail[1])
         if tail and not version:
             raise Refusal(404, "no such resource or operation here")
-        _only(pairs, RESOURCE_PARAMETERS)
         query = encode_query(pairs)
         if method in READ_METHODS:
             if kind != "Binary":  # who may read a Binary is decided by its securityContext
                 self.need(kind, "r")
+            _only(pairs, RESOURCE_PARAMETERS)
             event = AuditEventKind.FHIR_READ
             return Interaction("GET", path, query, kind, resource_id, "R", event)
         if version or method not in ("PUT", "PATCH", "DELETE"):
             raise Refusal(405, "no such method here")
         self.need(kind, WRITES[method])
+        _only(pairs, RESOURCE_PARAMETERS)
         action: Literal["U", "D"] = "D" if method == "DELETE" else "U"
         event = AuditEventKind.FHIR_WRITE
         return Interaction(method, path, query, kind, resource_id, action, event)

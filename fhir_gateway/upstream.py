@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -22,6 +23,7 @@ PASSED_UP = (
     "prefer",
 )
 PASSED_DOWN = ("content-type", "etag", "last-modified", "location", "content-location")
+_VERSION = re.compile(r"/_history/([A-Za-z0-9\-.]{1,64})\Z", re.ASCII)
 CHUNK = 64 * 1024
 RETRY_AFTER_S = "5"
 
@@ -78,6 +80,8 @@ class Upstream:
         for name in ("location", "content-location"):
             if name in found:
                 found[name] = found[name].replace(self._internal, self._config.fhir_base)
+        if "etag" not in found and (version := _VERSION.search(found.get("content-location", ""))):
+            found["etag"] = f'W/"{version[1]}"'  # HAPI sends none after a PATCH
         return found | {"cache-control": "no-store"}
 
     def public_body(self, body: bytes) -> bytes:

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 
 from access import AuditSpool, TokenAuthority
 from archive import Archive, ArchiveConfig
-from fhir_gateway.app import create_app
+from fhir_gateway.app import create_app, mount
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.imaging import Publisher
 from fhir_gateway.schema import make_pool, migrate
@@ -81,16 +81,16 @@ def authority(tmp_path_factory, config):
 
 
 @pytest.fixture(scope="session")
-def spool(config):
+def door_spool(config):
     opened = AuditSpool(config.audit_folder, "web")
     yield opened
     opened.close()
 
 
 @pytest.fixture(scope="session")
-def door(config, authority, spool):
+def door(config, authority, door_spool):
     """The FHIR door on a real server; gives its base URL."""
-    fhir = create_app(config, authority, spool)
+    fhir = create_app(config, authority, door_spool)
 
     @contextlib.asynccontextmanager
     async def lifespan(_):
@@ -98,7 +98,7 @@ def door(config, authority, spool):
             yield
 
     app = FastAPI(lifespan=lifespan)
-    app.mount("/fhir", fhir)
+    mount(app, fhir)
     port = int(config.public_url.rsplit(":", 1)[1])
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)

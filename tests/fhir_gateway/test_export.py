@@ -42,7 +42,9 @@ def rows(client, manifest):
 
 @pytest.fixture(scope="module")
 def group(everything):
-    """A group of two patients with an observation each."""
+    """A group of two patients with an observation each; another observation has no patient."""
+    free = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    everything.post("Observation", json=free)
     ids = []
     for n in range(2):
         patient = everything.post(
@@ -76,13 +78,22 @@ def test_counts_equal_searches(everything, group, level):
     manifest = status.json()
     found = rows(everything, manifest)
     for kind in ("Patient", "Observation"):
-        about = "&subject:missing=false" if kind == "Observation" and "Patient/" in level else ""
+        about = "&patient:missing=false" if kind == "Observation" and "Patient/" in level else ""
         total = everything.get(f"{kind}?_summary=count{about}").json()["total"]
         assert len(found[kind]) == total
     assert manifest["requiresAccessToken"] is True
     assert manifest["error"] == []
     assert manifest["request"].endswith(f"{level}?_type=Patient,Observation")
     assert "expires" in status.headers
+
+
+def test_an_export_of_all_patients_holds_all_their_types(everything, group):
+    _, status = exported(everything, "Patient/$export")
+
+    found = rows(everything, status.json())
+
+    assert {"Patient", "Observation"} <= set(found)
+    assert not {"Subscription", "SearchParameter", "Binary"} & set(found)
 
 
 def test_a_group_export_holds_its_members_only(everything, group):

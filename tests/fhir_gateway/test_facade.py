@@ -292,22 +292,15 @@ def test_a_bundle_entry_cannot_go_around_the_rules(client_for, entries):
 
 
 def test_pages_lead_to_the_end_and_only_for_who_searched(client_for, everything, unique, door):
-    entries = [
-        entry("POST", "Observation", {**new_observation({"id": "x"}), "subject": None})
-        for _ in range(7)
-    ]
-    for one in entries:
-        one["resource"] = {
-            "resourceType": "Observation",
-            "status": "final",
-            "code": {"text": "x"},
-            "identifier": [{"system": SYSTEM, "value": unique}],
-        }
-    everything.post("", json=bundle("transaction", *entries))
-    mine = client_for("system/Observation.rs", subject="one")
-    other = client_for("system/Observation.rs", subject="two")
+    entries = [entry("POST", "Patient", new_patient(unique, active=n % 2 == 0)) for n in range(7)]
+    stored = httpx.post(  # to the base without a slash, as clients do
+        door, json=bundle("transaction", *entries), headers=everything.headers, trust_env=False
+    )
+    assert stored.status_code == 200
+    mine = client_for("system/Patient.rs", subject="one")
+    other = client_for("system/Patient.rs", subject="two")
 
-    seen, url, second = [], f"Observation?identifier={SYSTEM}|{unique}&_count=3", None
+    seen, url, second = [], f"Patient?identifier={SYSTEM}|{unique}&_count=3", None
     while url:
         page = mine.get(url).json()
         seen += [e["resource"]["id"] for e in page["entry"]]
@@ -327,8 +320,9 @@ def test_a_binary_follows_its_security_context(client_for, everything, patient):
         "data": base64.b64encode(b"<b>x</b>").decode(),
     }
     context = {"securityContext": {"reference": f"Patient/{patient['id']}"}}
-    bound = everything.post("Binary", json=body | context).json()["id"]
-    free = everything.post("Binary", json=body).json()["id"]
+    fhir = {"Content-Type": "application/fhir+json"}  # other types are the content itself
+    bound = everything.post("Binary", json=body | context, headers=fhir).json()["id"]
+    free = everything.post("Binary", json=body, headers=fhir).json()["id"]
 
     allowed = client_for("system/Patient.r").get(f"Binary/{bound}", headers={"Accept": "*/*"})
     as_fhir = client_for("system/Patient.r").get(f"Binary/{bound}")
