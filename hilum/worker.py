@@ -21,6 +21,7 @@ QUEUES = ("inference", "reports")
 CONCURRENCY = 4  # short jobs (consider, sweep, render) pass a long inference run
 STOP_GRACE_S = 20.0
 HEARTBEAT_S = 5.0
+DEAD_AFTER_S = 15  # three heartbeats: then a worker's jobs are given to another
 
 
 def serve(settings: Settings) -> None:
@@ -32,11 +33,15 @@ def serve(settings: Settings) -> None:
 async def _work(settings: Settings) -> None:
     app = wiring.queue_app(settings)
     queues = [name for name in QUEUES if name != "inference" or settings.inference.enabled]
+    model_config, report_config = inference_config(settings), reports_config(settings)
     if settings.inference.enabled:
-        inference.jobs.register(app, inference_config(settings))
-    reports.jobs.register(app, reports_config(settings))
+        inference.jobs.register(app, model_config)
+    reports.jobs.register(app, report_config)
     await _wait_for_hapi(settings)
     async with app.open_async():
+        if settings.inference.enabled:
+            await inference.jobs.at_start(app, model_config)
+        await reports.jobs.at_start(app, report_config)
         marks.say_ready(settings.data, "worker")
         log.info("worker ready", queues=queues)
         await app.run_worker_async(
@@ -71,6 +76,7 @@ def inference_config(settings: Settings) -> InferenceConfig:
         hook_secret=secret,
         model=settings.inference.model,
         threads=settings.inference.threads,
+        stalled_s=DEAD_AFTER_S,
         organization=settings.reports.institution,
     )
 
@@ -85,4 +91,5 @@ def reports_config(settings: Settings) -> ReportsConfig:
         token=wiring.worker_token(settings, "reports"),
         hook_secret=secret,
         institution=settings.reports.institution,
+        stalled_s=DEAD_AFTER_S,
     )
