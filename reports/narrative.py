@@ -107,8 +107,9 @@ def _region_text(region: RegionFindings) -> list[Sentence]:
     if not region.present:
         return [sentence(Cited(f"No {_lower(region.name)} was found.", region.source))]
     lines = [sentence(f"{region.name}: ", *_extent(region), ".")]
+    # Of the other regions the ratio stands in the table only: it is no finding there.
     ratio = region.figure(Kind.ENHANCEMENT)
-    if ratio:
+    if ratio and region.region is Region.ENHANCING:
         lines.append(
             sentence(
                 f"Mean T1 signal of the {_lower(region.name)} after contrast: ",
@@ -146,7 +147,7 @@ def _extent(region: RegionFindings) -> list[Part]:
     count = region.figure(Kind.PARTS)
     if count is None:
         return _size(region)
-    return [*_size(region), ", in ", count, " part" if count.value == 1 else " separate parts"]
+    return [*_size(region), ", in ", count, " part" if count.value == 1 else " parts"]
 
 
 def _lower(name: str) -> str:

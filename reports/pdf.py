@@ -49,6 +49,7 @@ INK, QUIET, RULE = (
 ACCENT, PALE = colors.HexColor("#0b4f71"), colors.HexColor("#f2f5f7")
 WARNING = colors.HexColor("#8f1d14")
 IMAGES_PER_ROW = 3
+IMAGE_HEIGHT = 62 * mm  # so that a report of usual length keeps its images on the first page
 GAP = 4 * mm
 
 _plain = ParagraphStyle(
@@ -56,7 +57,7 @@ _plain = ParagraphStyle(
 )
 _style = partial(ParagraphStyle, parent=_plain)
 BODY = _style("body", spaceAfter=1.5 * mm)
-LEAD = _style("lead", fontSize=11, leading=15.5, spaceAfter=1 * mm)
+LEAD = _style("lead", fontSize=10.5, leading=15, spaceAfter=1 * mm)
 SMALL = _style("small", fontSize=7.5, leading=10, textColor=QUIET)
 LABEL = _style("label", fontSize=8, leading=12, textColor=QUIET)
 VALUE = _style("value", fontSize=9.5, leading=12)
@@ -300,7 +301,7 @@ def _picture_row(row: list[list[Flowable]], width: float) -> Flowable:
 
 def _picture(png: bytes, width: float) -> Flowable:
     columns, rows = ImageReader(BytesIO(png)).getSize()
-    height = min(width * rows / columns, 120 * mm)
+    height = min(width * rows / columns, IMAGE_HEIGHT)
     return Image(BytesIO(png), width=height * columns / rows, height=height, hAlign="LEFT")
 
 
