@@ -25,7 +25,7 @@ from pydicom.pixels.processing import (
 from dicomweb.errors import BadRequest, NotRenderable
 from dicomweb.transcode import Frame, decode_frame, read_header
 
-_VOI_ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError)
+_VOI_ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError)
 
 Floats = NDArray[np.float64]
 
