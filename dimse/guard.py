@@ -136,8 +136,11 @@ class Guard:
             self._waiting[connection.fileno()] = waiting
             self._selector.register(connection, selectors.EVENT_READ, waiting)
 
-    def _look(self, waiting: Waiting) -> None:
-        """Peek; hand over a complete request, drop what can never be one."""
+    def _look(self, waiting: Waiting, *, woken: bool = True) -> None:
+        """Peek; hand over a complete request, drop what can never be one.
+
+        `woken` says that the kernel called: with less than was asked for that means the end.
+        """
         connection = waiting.connection
         try:
             data = connection.recv(waiting.need, socket.MSG_PEEK)
@@ -150,8 +153,8 @@ class Guard:
             self._drop(waiting, "closed" if not data else "no association request")
             return
         if len(data) < waiting.need:
-            # Readable with less than we wait for: the peer has closed its side.
-            self._drop(waiting, "request incomplete")
+            if woken:
+                self._drop(waiting, "request incomplete")
             return
         if waiting.need == HEADER:
             length = int.from_bytes(data[2:6], "big")
@@ -160,7 +163,7 @@ class Guard:
                 return
             waiting.need = HEADER + length
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, waiting.need)
-            self._look(waiting)
+            self._look(waiting, woken=False)
             return
         self._hand_over(waiting, data)
 

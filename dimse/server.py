@@ -82,6 +82,7 @@ class DimseServer:
         self._ledger = Ledger(audit)
         self._live: dict[int, _Live] = {}
         self._lock = threading.Lock()
+        self._stopped = False
         self._guard = Guard((config.host, config.port), config.limits, self._take)
         self._handover = self._make_handover()
 
@@ -103,6 +104,9 @@ class DimseServer:
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """Take nothing new, let senders finish, abort who is idle or not done in time."""
+        if self._stopped:
+            return
+        self._stopped = True
         self._guard.stop()
         deadline = time.monotonic() + timeout_s
         while self.associations and time.monotonic() < deadline:

@@ -1,0 +1,66 @@
+"""A real archive behind a real DIMSE server on a free port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from access import AuditSpool
+from archive import Archive, ArchiveConfig
+from dimse import DimseConfig, DimseServer, Peer
+from tests.fixtures.stores import postgres
+
+__all__ = ["postgres"]
+
+
+@dataclass(frozen=True)
+class Door:
+    """A running server with what stands behind it."""
+
+    server: DimseServer
+    archive: Archive
+    audit_folder: Path
+
+    @property
+    def port(self) -> int:
+        return self.server.address[1]
+
+    @property
+    def peer(self) -> Peer:
+        return Peer("us", "HILUM", "127.0.0.1", self.port)
+
+    def audit(self) -> str:
+        return "".join(path.read_text() for path in self.audit_folder.glob("*.ndjson"))
+
+
+@pytest.fixture(scope="session")
+def archive(postgres, tmp_path_factory):
+    postgres.create_database("dimse_tests")
+    config = ArchiveConfig(tmp_path_factory.mktemp("archive"), postgres.dsn("dimse_tests"), 0)
+    with Archive.open(config) as archive:
+        yield archive
+
+
+@pytest.fixture
+def open_door(archive, tmp_path):
+    """Start a server with a configuration of the test's own."""
+    started = []
+
+    def start(**settings):
+        audit = AuditSpool(tmp_path / f"audit-{len(started)}", "dimse")
+        server = DimseServer(DimseConfig(port=0, **settings), archive, audit)
+        server.start()
+        started.append((server, audit))
+        return Door(server, archive, tmp_path / f"audit-{len(started) - 1}")
+
+    yield start
+    for server, audit in started:
+        server.stop(timeout_s=2)
+        audit.close()
+
+
+@pytest.fixture
+def door(open_door):
+    return open_door()
