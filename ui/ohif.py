@@ -71,25 +71,6 @@ def content_security_policy(dicomweb_base: str) -> str:
 
 def viewer_configuration(dicomweb_base: str) -> dict[str, object]:
     """The object OHIF reads as `window.config`."""
-    source = {
-        "friendlyName": "Hilum",
-        "name": "hilum",
-        "qidoRoot": dicomweb_base,
-        "wadoRoot": dicomweb_base,
-        "wadoUriRoot": dicomweb_base,
-        "qidoSupportsIncludeField": True,
-        "supportsReject": False,
-        "dicomUploadEnabled": True,
-        "imageRendering": "wadors",
-        "thumbnailRendering": "wadors",
-        "enableStudyLazyLoad": True,
-        "supportsFuzzyMatching": False,
-        "supportsWildcard": True,
-        "staticWado": False,
-        "singlepart": "bulkdata,video,pdf",
-        "bulkDataURI": {"enabled": True, "relativeResolution": "studies"},
-        "omitQuotationForMultipartRequest": True,
-    }
     return {
         "name": "hilum",
         "routerBasename": PREFIX,
@@ -116,9 +97,32 @@ def viewer_configuration(dicomweb_base: str) -> dict[str, object]:
             {
                 "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",
                 "sourceName": "hilum",
-                "configuration": source,
+                "configuration": _data_source(dicomweb_base),
             }
         ],
+    }
+
+
+def _data_source(dicomweb_base: str) -> dict[str, object]:
+    """OHIF's DICOMweb client: pixels and thumbnails as frames, no endpoint beyond WADO-RS."""
+    return {
+        "friendlyName": "Hilum",
+        "name": "hilum",
+        "qidoRoot": dicomweb_base,
+        "wadoRoot": dicomweb_base,
+        "wadoUriRoot": dicomweb_base,
+        "qidoSupportsIncludeField": True,
+        "supportsReject": False,
+        "dicomUploadEnabled": True,
+        "imageRendering": "wadors",
+        "thumbnailRendering": "wadors",
+        "enableStudyLazyLoad": True,
+        "supportsFuzzyMatching": False,
+        "supportsWildcard": True,
+        "staticWado": False,
+        "singlepart": "bulkdata,video,pdf",
+        "bulkDataURI": {"enabled": True, "relativeResolution": "studies"},
+        "omitQuotationForMultipartRequest": True,
     }
 
 
