@@ -8,10 +8,7 @@ from records import Records
 from reports.publish import Deps
 from reports.store import DicomwebStore
 from tests.dicomweb.server import running
-from tests.fixtures.stores import hapi, postgres
 from tests.reports.filed import file_report
-
-__all__ = ["hapi", "postgres"]
 
 
 @pytest.fixture(scope="session")

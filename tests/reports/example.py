@@ -108,8 +108,8 @@ def patient(*names: dict) -> dict:
     }
 
 
-def imaging_study() -> dict:
-    series = [
+def series_of_the_study() -> list[dict]:
+    return [
         {
             "uid": f"{STUDY_UID}.{number}",
             "number": number,
@@ -134,6 +134,10 @@ def imaging_study() -> dict:
             (9101, "SEG", "Segmentation"),
         )
     ]
+
+
+def imaging_study() -> dict:
+    series = series_of_the_study()
     return {
         "resourceType": "ImagingStudy",
         "id": "study",
@@ -169,18 +173,8 @@ def media(number: int, png: bytes, title: str) -> dict:
     }
 
 
-def bundle(observations: list[dict] | None = None, *names: dict, images: int = 3) -> dict:
-    """Resources by reference, as `reports.reading` takes them."""
-    measured = lesion_observations() if observations is None else observations
-    pictures = [
-        media(
-            n,
-            phantom_png(bool(measured[0].get("valueQuantity", {}).get("value")), 9 * n - 18),
-            f"Slice {18 + 6 * n} with the segmentation",
-        )
-        for n in range(1, images + 1)
-    ]
-    device = {
+def model() -> dict:
+    return {
         "resourceType": "Device",
         "id": "model",
         "status": "active",
@@ -191,13 +185,19 @@ def bundle(observations: list[dict] | None = None, *names: dict, images: int = 3
             {"type": {"text": "SHA-256 of the model file"}, "valueCode": [{"text": "ab12" * 16}]}
         ],
     }
-    organization = {
+
+
+def site() -> dict:
+    return {
         "resourceType": "Organization",
         "id": "site",
         "active": True,
         "name": "Hilum demonstration site",
     }
-    report = {
+
+
+def draft(measured: list[dict], pictures: list[dict]) -> dict:
+    return {
         "resourceType": "DiagnosticReport",
         "id": "report",
         "meta": {"versionId": "1"},
@@ -214,6 +214,20 @@ def bundle(observations: list[dict] | None = None, *names: dict, images: int = 3
         "media": [{"link": {"reference": f"Media/{p['id']}"}} for p in pictures],
         "conclusion": "Draft.",
     }
+
+
+def bundle(observations: list[dict] | None = None, *names: dict, images: int = 3) -> dict:
+    """Resources by reference, as `reports.reading` takes them."""
+    measured = lesion_observations() if observations is None else observations
+    pictures = [
+        media(
+            n,
+            phantom_png(bool(measured[0].get("valueQuantity", {}).get("value")), 9 * n - 18),
+            f"Slice {18 + 6 * n} with the segmentation",
+        )
+        for n in range(1, images + 1)
+    ]
+    device, organization, report = model(), site(), draft(measured, pictures)
     everything = [
         report,
         patient(*names),
