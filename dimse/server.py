@@ -21,6 +21,7 @@ from dimse.contexts import acceptable
 from dimse.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dimse.guard import Guard, Limits, Request
 from dimse.ledger import Ledger
+from dimse.pace import quicken
 from dimse.status import SUCCESS
 from dimse.store import caller_of, on_c_store
 
@@ -29,7 +30,6 @@ log = structlog.get_logger(__name__)
 # PS3.8 9.3.4: rejected transient, by the presentation-related provider, local limit exceeded.
 _LOCAL_LIMIT = struct.pack(">BBLBBBB", 0x03, 0, 4, 0, 2, 3, 2)
 _IDLE_AT_STOP_S = 1.0
-POLL_S = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +165,10 @@ class DimseServer:
         self._ledger.refuse(caller_of(event), "association rejected")
 
     def _on_close(self, event: evt.Event) -> None:
+        # In this order: who waits for the last association may close the audit spool next.
+        self._ledger.end(id(event.assoc))
         with self._lock:
             self._live.pop(id(event.assoc), None)
-        self._ledger.end(id(event.assoc))
 
     def _on_c_echo(self, event: evt.Event) -> int:
         self._mark(event, busy=False)
@@ -190,14 +191,6 @@ class DimseServer:
             ended = [one.association for one in self._live.values() if chosen(one)]
         for association in ended:
             association.abort()
-
-
-def quicken(association: Association) -> None:
-    """Poll the connection more often: pynetdicom sleeps between looks, five times an instance.
-
-    Measured with 432 instances of 28 KB on one association: 6.2 s at its own 1 ms, 3.4 s here.
-    """
-    association.dul._run_loop_delay = POLL_S
 
 
 def refuse(connection: socket.socket) -> None:
