@@ -16,6 +16,7 @@ from fhir_gateway.model import ServerModel
 from fhir_gateway.outcome import Refusal
 from fhir_gateway.searching import (
     HISTORY_PARAMETERS,
+    RESULT_PARAMETERS,
     Pairs,
     SearchGuard,
     audited_query,
@@ -104,8 +105,9 @@ class Judge:
     def condition(self, resource_type: str, query: str) -> str:
         """A condition such as If-None-Exist: it tells what exists, so it needs search."""
         pairs = parse_query(query)
-        if not pairs:
-            raise Refusal(400, "a condition needs search parameters")
+        # HAPI ignores a parameter without a value: the condition would then match everything.
+        if not pairs or any(not v.strip() or n in RESULT_PARAMETERS for n, v in pairs):
+            raise Refusal(400, "a condition has search parameters only, each with a value")
         return encode_query(self._searches.checked(resource_type, pairs))
 
     def _on_type(

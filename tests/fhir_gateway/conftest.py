@@ -24,6 +24,7 @@ from fhir_gateway.imaging import Publisher
 from fhir_gateway.schema import make_pool, migrate
 from records import Records
 from tests.fhir_gateway.relay import Relay
+from tests.fhir_gateway.resources import new_observation, new_patient
 from tests.fixtures.stores import free_port, hapi, postgres
 
 __all__ = ["hapi", "postgres"]
@@ -197,3 +198,15 @@ def execute(dsn, statement, parameters=()):
     """Rows of one statement, on a connection of its own."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         return connection.execute(statement, parameters).fetchall()
+
+
+@pytest.fixture
+def stored_patient(everything, unique):
+    answer = everything.post("Patient", json=new_patient(unique))
+    assert answer.status_code == 201
+    return answer.json()
+
+
+@pytest.fixture
+def observation(everything, stored_patient):
+    return everything.post("Observation", json=new_observation(stored_patient)).json()
