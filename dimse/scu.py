@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -171,7 +174,8 @@ def _send_one(association: Association, one: _Outgoing) -> SendResult | None:
     if one.context not in accepted:
         return SendResult(one.path, None, "the peer does not accept its class or transfer syntax")
     try:
-        answer = association.send_c_store(one.path)
+        with _even(one.path) as path:
+            answer = association.send_c_store(path)
     except (AttributeError, ValueError, OSError) as error:
         return SendResult(one.path, None, f"cannot be sent ({type(error).__name__})")
     except RuntimeError:
@@ -180,6 +184,20 @@ def _send_one(association: Association, one: _Outgoing) -> SendResult | None:
     if status is None:
         return None
     return SendResult(one.path, int(answer.Status), status_text(answer))
+
+
+@contextmanager
+def _even(path: Path) -> Iterator[Path]:
+    """The file, or a copy with the NUL that makes an odd deflated data set even (PS3.5 A.5)."""
+    if path.stat().st_size % 2 == 0:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="hilum-send-") as folder:
+        padded = Path(folder) / "padded.dcm"
+        shutil.copyfile(path, padded)
+        with padded.open("ab") as file:
+            file.write(b"\0")
+        yield padded
 
 
 def status_text(answer: Dataset) -> str:
