@@ -254,7 +254,7 @@ async def _viewer(journey: Journey, client: httpx.AsyncClient, settings: Setting
         lifetime=VIEWER_LIFETIME,
         studies=[journey.study_uid],
     )
-    url = f"{journey.base}/ohif/viewer?StudyInstanceUIDs={journey.study_uid}&token={token}"
+    url = f"{journey.base}/ohif/segmentation?StudyInstanceUIDs={journey.study_uid}&token={token}"
     answer = await client.get(f"{journey.base}/ohif/viewer")
     if answer.status_code == httpx.codes.OK:
         return [Check("viewer (OHIF)", True, url)]

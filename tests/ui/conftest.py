@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 
 import pytest
@@ -14,10 +13,8 @@ from access.http import caller_of
 from archive import Archive, ArchiveConfig
 from dicomweb.app import create_app
 from tests.dicomweb.server import Server, serving
-from tests.fixtures.stores import ROOT, postgres
+from tests.fixtures.stores import ROOT
 from ui import landing, ohif
-
-__all__ = ["postgres"]
 
 BUNDLE = ROOT / "build" / "ohif"
 
@@ -57,17 +54,3 @@ def site(postgres, tmp_path_factory):
 def root(site):
     """URL of the site without a trailing slash."""
     return site.base.removesuffix("/dicomweb")
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """Debian's Chromium through Playwright."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import re
 
 import httpx
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.dicomweb.server import file_of
+from tests.fixtures.browser import Watched
 from tests.ui.conftest import BUNDLE
 from tests.ui.phantom import mr_series, segmentation_of
 from ui.ohif import viewer_configuration
 
 needs_bundle = pytest.mark.skipif(
-    not (BUNDLE / "index.html").is_file(), reason="the OHIF bundle was not prepared (make ohif)"
+    not (BUNDLE / "index.html").is_file(),
+    reason="the OHIF bundle was not prepared (make setup, with npm)",
 )
-# What OHIF itself says about things that are not ours.
-BENIGN = re.compile(r"favicon|ResizeObserver")
-# Coloured means: the channels differ by more than the grey of an MR slice ever does.
-COLOURED = 60
 
 
 @pytest.fixture(scope="module")
@@ -33,36 +28,6 @@ def study(site):
     return series[0].StudyInstanceUID
 
 
-class Watched:
-    """A page with everything that went wrong in it."""
-
-    def __init__(self, browser, **headers):
-        self.page = browser.new_page(
-            viewport={"width": 1400, "height": 900}, extra_http_headers=headers
-        )
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self.errors.append(f"page: {error}"))
-        self.page.on("response", self._response)
-
-    def _console(self, message):
-        if message.type == "error" and not BENIGN.search(message.text):
-            self.errors.append(f"console: {message.text[:500]}")
-
-    def _response(self, response):
-        self.requests.append(response.url)
-        if response.status >= 400 and not BENIGN.search(response.url):
-            self.errors.append(f"{response.status} {response.url}")
-
-    def coloured(self) -> int:
-        """Pixels of the viewport that are in colour."""
-        box = self.page.locator("canvas").first
-        image = Image.open(io.BytesIO(box.screenshot())).convert("RGB")
-        pixels = np.asarray(image).astype(int)
-        return int(((pixels.max(2) - pixels.min(2)) > COLOURED).sum())
-
-
 @needs_bundle
 @pytest.mark.slow
 def test_ohif_opens_a_study_and_shows_its_segmentation(site, root, study, chromium, tmp_path):
@@ -71,10 +36,7 @@ def test_ohif_opens_a_study_and_shows_its_segmentation(site, root, study, chromi
 
     watched.page.goto(f"{root}/ohif/segmentation?StudyInstanceUIDs={study}&token={token}")
     watched.page.get_by_text("Tumor segmentation").first.wait_for(timeout=90_000)
-    watched.page.wait_for_function(
-        "() => [...document.querySelectorAll('canvas')].some(c => c.width > 100)", timeout=60_000
-    )
-    watched.page.wait_for_timeout(1500)
+    watched.wait_for_pixels()
     before = watched.coloured()
     watched.page.get_by_text("Tumor segmentation").first.dblclick()
     watched.page.get_by_text("Tumor", exact=True).first.wait_for(timeout=60_000)
