@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.stack,
     pytest.mark.skipif(
         not (ROOT / "build" / "ohif" / "index.html").is_file(),
-        reason="the OHIF bundle was not prepared (make setup, with npm)",
+        reason="OHIF was not prepared (make setup, with npm)",
     ),
 ]
 
@@ -35,7 +35,7 @@ def test_ohif_shows_the_segmentation_of_the_demo_study(stack, demo_study, chromi
 
 
 def show(watched: Watched, base: str, uid: str, token: str, picture: Path) -> int:
-    """Open the study on its segmentation; `HILUM_SCREENSHOT` names another place for the picture."""
+    """Open the study on its segmentation; `HILUM_SCREENSHOT` puts the picture elsewhere."""
     watched.page.goto(f"{base}/ohif/segmentation?StudyInstanceUIDs={uid}&token={token}")
     thumbnail = watched.page.get_by_text("AI segmentation (draft)").first
     thumbnail.wait_for(timeout=90_000)

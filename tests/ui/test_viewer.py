@@ -15,7 +15,7 @@ from ui.ohif import viewer_configuration
 
 needs_bundle = pytest.mark.skipif(
     not (BUNDLE / "index.html").is_file(),
-    reason="the OHIF bundle was not prepared (make setup, with npm)",
+    reason="OHIF was not prepared (make setup, with npm)",
 )
 
 
