@@ -7,9 +7,6 @@ import pytest
 
 from archive import Archive, ArchiveConfig, Source
 from tests.archive.phantom import bytes_of
-from tests.fixtures.stores import postgres
-
-__all__ = ["postgres"]
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.dicomweb.server import file_of, running, slice_of
-from tests.fixtures.stores import postgres
-
-__all__ = ["postgres"]
 
 
 @pytest.fixture(scope="session")

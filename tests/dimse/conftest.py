@@ -10,9 +10,6 @@ import pytest
 from access import AuditSpool
 from archive import Archive, ArchiveConfig
 from dimse import DimseConfig, DimseServer, Peer
-from tests.fixtures.stores import postgres
-
-__all__ = ["postgres"]
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,10 @@
-"""Fixtures for the FHIR store's tests: see tests/fixtures/stores.py."""
+"""Fixtures for the FHIR store's tests; the stores are those of tests/conftest.py."""
 
 from __future__ import annotations
 
 import uuid
 
 import pytest
-
-from tests.fixtures.stores import hapi, postgres
-
-__all__ = ["hapi", "patient", "postgres"]
 
 SYSTEM = "https://hilum.dev/fhir/sid/test"
 
