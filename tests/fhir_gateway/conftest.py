@@ -25,9 +25,7 @@ from fhir_gateway.schema import make_pool, migrate
 from records import Records
 from tests.fhir_gateway.relay import Relay
 from tests.fhir_gateway.resources import new_observation, new_patient
-from tests.fixtures.stores import free_port, hapi, postgres
-
-__all__ = ["hapi", "postgres"]
+from tests.fixtures.stores import free_port
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"
 

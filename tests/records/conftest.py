@@ -5,9 +5,6 @@ from __future__ import annotations
 import pytest
 
 from records import Records
-from tests.fixtures.stores import hapi, postgres
-
-__all__ = ["hapi", "postgres"]
 
 
 @pytest.fixture
