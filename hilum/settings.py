@@ -6,6 +6,7 @@ the tree once at its start and hands each package its own frozen configuration.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,6 +106,17 @@ class Publish(Section):
     default_issuer: str = Field(
         "https://hilum.dev/fhir/sid/unspecified-issuer",
         description="Identifier system for a PatientID that names no issuer.",
+    )
+
+    timezone: str | None = Field(
+        None,
+        description="Time zone of the site (IANA name) for studies that state none "
+        "(0008,0201); without it such times are written as dates only.",
+    )
+    issuer_of_ae: dict[str, str] = Field(
+        default_factory=dict,
+        description="Identifier system by calling AE title, for senders whose PatientIDs name no "
+        "issuer; in the environment as JSON.",
     )
 
 
@@ -253,6 +265,8 @@ def _rows(model: BaseModel, prefix: str) -> Iterator[Row]:
 def _text(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items())
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return str(value)
@@ -271,7 +285,9 @@ def _variables(model: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
             yield from _variables(value, f"{variable}__")
         elif isinstance(value, SecretStr):
             yield variable, value.get_secret_value()
+        elif isinstance(value, dict):
+            yield variable, json.dumps(value)
         elif isinstance(value, tuple):
-            yield variable, "[" + ",".join(f'"{item}"' for item in value) + "]"
+            yield variable, json.dumps(value)
         elif value is not None:
             yield variable, str(value)

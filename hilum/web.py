@@ -11,6 +11,7 @@ import httpx
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -74,35 +75,44 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        stop = asyncio.Event()
         # Starlette runs no lifespan of a mounted application: that is for us to do.
         async with (
             queue.open_async(),
             fhir.router.lifespan_context(fhir),
             pixels.router.lifespan_context(pixels),
+            _in_background(services),
         ):
-            background = asyncio.create_task(services.run(stop))
-            try:
-                yield
-            finally:
-                stop.set()
-                await background
+            yield
         audit.close()
 
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(inference.hook.router(queue, secret))
     app.include_router(reports.hook.router(queue, secret))
     _add_health(app, settings, services)
-    app.mount("/fhir", fhir)
+    fhir_gateway.app.mount(app, fhir)
     app.mount("/dicomweb", pixels)
     app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb"))
+    app.mount("/", _first_page(settings, services))
+    return app
 
+
+@contextlib.asynccontextmanager
+async def _in_background(services: Services) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    running = asyncio.create_task(services.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running
+
+
+def _first_page(settings: Settings, services: Services) -> Starlette:
     async def health() -> list[Component]:
         states = await _health(settings, services)
         return [Component(name, "up" if good else "starting") for name, good in states.items()]
 
-    app.mount("/", ui.landing.create_app(health, version=version("hilum")))
-    return app
+    return ui.landing.create_app(health, version=version("hilum"))
 
 
 def _add_health(app: FastAPI, settings: Settings, services: Services) -> None:

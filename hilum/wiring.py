@@ -171,4 +171,6 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         quiet_s=settings.publish.quiet_s,
         default_issuer=settings.publish.default_issuer,
         cors_origins=settings.http.cors_origins,
+        timezone=settings.publish.timezone,
+        issuer_of_ae=settings.publish.issuer_of_ae,
     )

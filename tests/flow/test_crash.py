@@ -61,7 +61,10 @@ def test_dimse_killed_while_it_receives(stack, study):
     send(stack, folder)  # what a modality does: it sends again what was not acknowledged
     reported(stack, uid)
 
-    assert outcome(stack, uid) == ONCE
+    # What was published before the rest came may have started a run; it ends without a result.
+    found = outcome(stack, uid)
+    assert sorted(found.pop("tasks")) in (["completed"], ["cancelled", "completed"])
+    assert found == {name: value for name, value in ONCE.items() if name != "tasks"}
 
 
 def test_web_killed_while_the_study_is_published(stack, study):
