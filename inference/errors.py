@@ -49,3 +49,7 @@ class SlicesDrift(GeometryError):
 
 class RegistrationError(InferenceError):
     """Two series could not be brought onto one grid."""
+
+
+class StudyChanged(InferenceError):
+    """The run stands for an earlier state of its study, or another worker has its Task."""

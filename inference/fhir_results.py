@@ -43,6 +43,7 @@ class Result:
         seg_uid: SOP Instance UID of the stored Segmentation.
         sr_uid: SOP Instance UID of the stored report.
         inputs: sequence name to Series Instance UID of what the model was given.
+        superseded: drafts of earlier runs, as last read, that this result takes the place of.
     """
 
     run: Run
@@ -55,6 +56,7 @@ class Result:
     seg_uid: str
     sr_uid: str
     inputs: Mapping[str, str]
+    superseded: Sequence[Resource] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class Entry:
 def transaction(result: Result) -> list[Resource]:
     """The entries of the transaction, the Task last.
 
-    The Task carries If-Match: where somebody else has moved it on, nothing is written.
+    The Task and the superseded drafts carry If-Match: where somebody else has moved one of them
+    on, nothing is written.
     """
     organization = _created(result, _organization(result.organization), ORGANIZATION_SYSTEM)
     device = _created(result, _device(result.model), MODEL_SYSTEM)
@@ -90,7 +93,8 @@ def transaction(result: Result) -> list[Resource]:
     )
     provenance = _provenance(result, [report, *observations, *media], organization, device)
     task = _completed_task(result, report, observations)
-    entries = [organization, device, *observations, *media, report, provenance, task]
+    withdrawn = [_withdrawn(result, draft) for draft in result.superseded]
+    entries = [organization, device, *observations, *media, report, *withdrawn, provenance, task]
     return [entry.as_json() for entry in entries]
 
 
@@ -264,7 +268,14 @@ def _provenance(
                 "onBehalfOf": {"reference": organization.url},
             },
         ],
-        "entity": [about_study, *(_instance_entity(u) for u in (result.seg_uid, result.sr_uid))],
+        "entity": [
+            about_study,
+            *(_instance_entity(uid) for uid in (result.seg_uid, result.sr_uid)),
+            *(
+                {"role": "revision", "what": {"reference": f"DiagnosticReport/{draft['id']}"}}
+                for draft in result.superseded
+            ),
+        ],
     }
     url = f"Provenance/{identifier}"
     return Entry(resource, f"urn:uuid:{identifier}", {"method": "PUT", "url": url})
@@ -278,20 +289,24 @@ def _completed_task(result: Result, report: Entry, observations: Sequence[Entry]
         _output("segmentation", _instance(result.seg_uid)),
         _output("measurement-report", _instance(result.sr_uid)),
     ]
-    resource = {**task, "status": "completed", "output": outputs}
-    resource.pop("statusReason", None)
-    resource["meta"] = {k: v for k, v in task.get("meta", {}).items() if k == "profile"}
-    if not resource["meta"]:
-        del resource["meta"]
-    return Entry(
-        resource,
-        f"urn:uuid:{result.run.uuid('Task')}",
-        {
-            "method": "PUT",
-            "url": f"Task/{task['id']}",
-            "ifMatch": f'W/"{task["meta"]["versionId"]}"',
-        },
-    )
+    changed = {**task, "status": "completed", "output": outputs}
+    changed.pop("statusReason", None)
+    return _replaced(result, changed)
+
+
+def _withdrawn(result: Result, draft: Resource) -> Entry:
+    """A draft of an earlier run, ended: never final, so cancelled and not entered-in-error."""
+    return _replaced(result, {**draft, "status": "cancelled"})
+
+
+def _replaced(result: Result, changed: Resource) -> Entry:
+    """A new version of a resource, taken only while the version that was read is current."""
+    place = f"{changed['resourceType']}/{changed['id']}"
+    meta = {k: v for k, v in changed["meta"].items() if k == "profile"}
+    resource = {k: v for k, v in changed.items() if k != "meta"} | ({"meta": meta} if meta else {})
+    match = f'W/"{changed["meta"]["versionId"]}"'
+    request = {"method": "PUT", "url": place, "ifMatch": match}
+    return Entry(resource, f"urn:uuid:{result.run.uuid(place)}", request)
 
 
 def _context(result: Result) -> Resource:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
@@ -16,19 +16,21 @@ from procrastinate.jobs import Status
 
 from inference import task as tasks
 from inference.config import InferenceConfig
-from inference.errors import InferenceError, NoModelApplies, SourceError
+from inference.errors import InferenceError, NoModelApplies, SourceError, StudyChanged
 from inference.fhir_results import Resource, Result, transaction
 from inference.hook import CONSIDER, QUEUE, SWEEP, defer_job, defer_sweep
 from inference.models import Model, load_model
-from inference.pipeline import Findings, find_and_store
+from inference.pipeline import Findings, find
 from inference.runs import Run
 from inference.segment import Segmenter
 from inference.source import Source
+from inference.supersede import end_outdated, outdated_drafts
 from records.client import Records
-from records.errors import NotFound, VersionConflict
+from records.errors import NotFound, RecordsError, VersionConflict
 
 RUN = "inference.run"
 RESCUE = "inference.rescue"
+COMPLETIONS = 3  # tries of the last transaction while drafts that it supersedes still change
 JOB_RETRIES = 7  # with waits that double from `retry_wait_s`: about four minutes
 log = structlog.get_logger(__name__)
 
@@ -64,7 +66,8 @@ class Deps:
 async def consider(deps: Deps, imaging_study_id: str) -> Resource | None:
     """Write the Task that a study asks for, and queue it. Returns the Task, if any.
 
-    Asking twice, or after our own results have joined the study, changes nothing.
+    Unfinished Tasks for an earlier state of the study end. Asking twice, or after our own results
+    have joined the study, changes nothing.
     """
     try:
         study: Resource = await deps.records.read("ImagingStudy", imaging_study_id)
@@ -78,6 +81,7 @@ async def _request(deps: Deps, study: Resource) -> Resource | None:
     if identifier is None:
         return None
     task = await tasks.request(deps.records, study, deps.engine.model, identifier)
+    await end_outdated(deps.records, study["id"], deps.engine.model)
     if tasks.is_final(task):
         return task
     if not tasks.series_of_modality(study, "MR"):
@@ -111,8 +115,16 @@ async def run(deps: Deps, task_id: str) -> Resource | None:
 
 async def _attempt(deps: Deps, task: Resource, study: Resource, this_run: Run) -> Resource | None:
     last = tasks.attempts(task) >= deps.config.max_attempts
+    source = Source(deps.config.dicomweb_url, deps.config.token(), deps.config.dicomweb_timeout_s)
+    series = tasks.series_of_modality(study, "MR")
     try:
-        findings = await asyncio.to_thread(_find, deps, study, this_run)
+        findings = await asyncio.to_thread(find, this_run, series, source, deps.engine.segmenter)
+        await _check_unchanged(deps, task)
+        await asyncio.to_thread(source.store, this_run.study_uid, findings.unstored)
+    except RecordsError:  # the job is tried again
+        raise
+    except StudyChanged as error:
+        return await _end(deps, task, "cancelled", str(error))
     except NoModelApplies as error:
         return await _end(deps, task, "rejected", f"no model applies: {error}")
     except SourceError as error:
@@ -130,11 +142,18 @@ async def _attempt(deps: Deps, task: Resource, study: Resource, this_run: Run) -
     return await _complete(deps, task, study, this_run, findings)
 
 
-def _find(deps: Deps, study: Resource, this_run: Run) -> Findings:
-    config = deps.config
-    source = Source(config.dicomweb_url, config.token(), config.dicomweb_timeout_s)
-    series = tasks.series_of_modality(study, "MR")
-    return find_and_store(this_run, series, source, deps.engine.segmenter)
+async def _check_unchanged(deps: Deps, task: Resource) -> None:
+    """Look again before anything is stored: the archive keeps what it is given for ever.
+
+    Raises:
+        StudyChanged: the study has grown meanwhile, or the Task is no longer ours.
+    """
+    current = await deps.records.read("Task", task["id"])
+    if current["meta"]["versionId"] != task["meta"]["versionId"]:
+        raise StudyChanged("the Task has been ended or taken over")
+    study = await deps.records.read("ImagingStudy", task["focus"]["reference"].split("/")[-1])
+    if tasks.identifier_for(study, deps.engine.model) != tasks.identifier_of(task):
+        raise StudyChanged("the study has changed since")
 
 
 async def _complete(
@@ -152,14 +171,29 @@ async def _complete(
         sr_uid=findings.sr_uid,
         inputs=findings.inputs,
     )
-    try:
-        await deps.records.transaction(transaction(result))
-    except VersionConflict:  # another worker took the Task over and ends it
+    if not await _write(deps, result):
         log.warning("run_taken_over", run=this_run.identifier)
         return None
     log.info("run_completed", run=this_run.identifier, study=this_run.study_uid)
     completed: Resource = await deps.records.read("Task", task["id"])
     return completed
+
+
+async def _write(deps: Deps, result: Result) -> bool:
+    """Carry out the last transaction. Returns False where somebody else has the Task by now."""
+    for last in (False,) * (COMPLETIONS - 1) + (True,):
+        drafts = await outdated_drafts(deps.records, result.task, result.model)
+        try:
+            await deps.records.transaction(transaction(replace(result, superseded=drafts)))
+        except VersionConflict:
+            current = await deps.records.read("Task", result.task["id"])
+            if current["meta"]["versionId"] != result.task["meta"]["versionId"]:
+                return False
+            if last:
+                raise
+        else:
+            return True
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
 async def _end(deps: Deps, task: Resource, status: str, reason: str) -> Resource | None:

@@ -1,4 +1,4 @@
-"""One run from pixels to stored DICOM results. Blocking: a worker calls it in a thread."""
+"""One run from pixels to DICOM results. Blocking: a worker calls it in a thread."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a run found and stored.
+    """What a run found.
 
     Attributes:
         inputs: sequence name to Series Instance UID.
         seconds: time by stage.
+        unstored: SEG and SR as far as the archive lacks them.
     """
 
     labels: Labels
@@ -40,6 +41,7 @@ class Findings:
     sr_uid: str
     inputs: Mapping[str, str]
     seconds: Mapping[str, float]
+    unstored: Sequence[Dataset]
 
 
 @dataclass(slots=True)
@@ -56,15 +58,13 @@ class Stopwatch:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def find_and_store(
-    run: Run, series: Sequence[str], source: Source, segmenter: Segmenter
-) -> Findings:
-    """Fetch the MR series that the model needs, segment, measure, and store SEG and SR.
+def find(run: Run, series: Sequence[str], source: Source, segmenter: Segmenter) -> Findings:
+    """Fetch the MR series that the model needs, segment, measure, and build SEG and SR.
 
     Args:
         run: names and dates the results.
         series: Series Instance UIDs of the study's MR series.
-        source: where pixels come from and results go.
+        source: where pixels come from.
         segmenter: the model.
 
     Raises:
@@ -95,8 +95,6 @@ def find_and_store(
         seg = stored or segmentation(labels, grid, segmenter.model, run)
         sr = report(measurements, seg, grid, segmenter.model, run)
         images = key_images(labels, grid)
-    with watch.stage("store"):
-        source.store(run.study_uid, [sr] if stored else [seg, sr])
     log.info("run_measured", study=run.study_uid, run=run.identifier, **watch.seconds)
     return Findings(
         labels,
@@ -106,6 +104,7 @@ def find_and_store(
         str(sr.SOPInstanceUID),
         {kind.value: facts.uid for kind, facts in chosen.items()},
         watch.seconds,
+        [sr] if stored else [seg, sr],
     )
 
 

@@ -54,7 +54,7 @@ def identifier_for(study: Resource, model: Model) -> str | None:
 
 def run_of(task: Resource, study: Resource) -> Run:
     """The run that a Task stands for; dated by the Task, not by the clock."""
-    return Run(_identifier(task), study_uid(study), datetime.fromisoformat(task["authoredOn"]))
+    return Run(identifier_of(task), study_uid(study), datetime.fromisoformat(task["authoredOn"]))
 
 
 def is_final(task: Resource) -> bool:
@@ -142,8 +142,19 @@ async def existing_identifiers(records: Records, identifiers: Iterable[str]) -> 
     for start in range(0, len(wanted), 20):
         tokens = ",".join(f"{RUN_SYSTEM}|{value}" for value in wanted[start : start + 20])
         tasks = await records.search("Task", {"identifier": tokens, "_elements": "identifier"})
-        found.update(_identifier(task) for task in tasks)
+        found.update(identifier_of(task) for task in tasks)
     return found
+
+
+async def of_study(records: Records, study_id: str, model: Model, status: str) -> list[Resource]:
+    """Tasks of a model on an ImagingStudy that are in one of the statuses, comma-separated."""
+    params = {
+        "focus": f"ImagingStudy/{study_id}",
+        "identifier": f"{RUN_SYSTEM}|",
+        "status": status,
+    }
+    found: list[Resource] = await records.search("Task", params)
+    return [task for task in found if _model_of(task) == model.label]
 
 
 async def unfinished(records: Records, before: datetime) -> list[Resource]:
@@ -163,8 +174,15 @@ def instant(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _identifier(task: Resource) -> str:
+def identifier_of(task: Resource) -> str:
+    """The identifier of the run that a Task stands for."""
     return next(str(i["value"]) for i in task["identifier"] if i.get("system") == RUN_SYSTEM)
+
+
+def _model_of(task: Resource) -> str | None:
+    return next(
+        (str(i["valueString"]) for i in task.get("input", []) if i["type"]["text"] == "model"), None
+    )
 
 
 def _with_attempts(task: Resource, count: int) -> Resource:

@@ -1,5 +1,6 @@
 """Runs over a real archive, DICOMweb server, FHIR store and queue."""
 
+import asyncio
 import time
 from uuid import uuid4
 
@@ -14,9 +15,9 @@ from inference import jobs
 from inference.config import InferenceConfig
 from inference.errors import SourceError
 from inference.hook import CONSIDER, SECRET_HEADER, SWEEP, defer_job, router
-from inference.pipeline import find_and_store
+from inference.pipeline import find
 from inference.source import Source
-from inference.task import run_of
+from inference.task import claim, run_of
 from records.client import Records
 from tests.inference.stack import imaging_study, queue_database, serving
 
@@ -165,7 +166,8 @@ async def test_a_run_cut_off_after_storing_is_finished_without_a_second_segmenta
     asked = await jobs.consider(deps, study["id"])
     series = [s["uid"] for s in study["series"]]
     source = Source(config.dicomweb_url, config.token())
-    first = find_and_store(run_of(asked, study), series, source, engine.segmenter)
+    first = find(run_of(asked, study), series, source, engine.segmenter)
+    source.store(study_uid, first.unstored)
 
     ended = await jobs.run(deps, asked["id"])
 
@@ -244,26 +246,71 @@ async def test_pixels_that_cannot_be_had_are_asked_for_again_then_the_task_fails
     assert "could not be had" in ended["statusReason"]["text"]
 
 
-async def test_late_instances_cancel_the_run_that_has_not_begun(
-    deps, pixels, records, new_study, tmp_path
-):
+@pytest.fixture
+def grow(pixels, records, tmp_path):
+    """Store the T2 series of a study that came without it, and publish it."""
+
+    async def add(study_uid):
+        paths = write_study("synth-ring", tmp_path / "late", study_uid=study_uid)
+        pixels.store([p for p in paths if "03-t2" in str(p)])
+        return await publish(pixels, records, study_uid)
+
+    return add
+
+
+async def test_late_instances_cancel_the_runs_that_have_not_ended(deps, records, new_study, grow):
     study_uid, study = await new_study(keep=lambda p: "04-flair" in str(p))
     early = await jobs.consider(deps, study["id"])
-    pixels.store(
-        [p for p in tmp_path.rglob("*.dcm") if "03-t2" in str(p)] or _t2(study_uid, tmp_path)
-    )
-    study = await publish(pixels, records, study_uid)
+    await claim(records, early)
+    await grow(study_uid)
+
     late = await jobs.consider(deps, study["id"])
+    again = await jobs.consider(deps, study["id"])
 
-    ended = await jobs.run(deps, early["id"])
-
+    ended = await records.read("Task", early["id"])
     assert late["id"] != early["id"]
+    assert (again["id"], again["status"]) == (late["id"], "requested")
     assert ended["status"] == "cancelled"
+    assert ended["statusReason"]["text"] == "superseded: the study has changed"
+    assert await jobs.run(deps, early["id"]) == ended
 
 
-def _t2(study_uid, folder):
-    paths = write_study("synth-ring", folder / "late", study_uid=study_uid)
-    return [p for p in paths if "03-t2" in str(p)]
+async def test_a_run_stores_nothing_when_the_study_grows_under_it(
+    deps, pixels, records, new_study, grow
+):
+    study_uid, study = await new_study(keep=lambda p: "04-flair" in str(p))
+    asked = await jobs.consider(deps, study["id"])
+    running = asyncio.create_task(jobs.run(deps, asked["id"]))
+    async with asyncio.timeout(60):
+        while (await records.read("Task", asked["id"]))["status"] == "requested":
+            await asyncio.sleep(0.05)
+    await grow(study_uid)
+
+    ended = await running
+
+    assert ended["status"] == "cancelled"
+    assert pixels.stored(study_uid, "SEG") == pixels.stored(study_uid, "SR") == []
+    assert await count(records, study, "DiagnosticReport") == 0
+
+
+async def test_a_draft_on_fewer_series_is_cancelled_by_the_result_on_all_of_them(
+    deps, records, new_study, grow
+):
+    study_uid, study = await new_study(keep=lambda p: "04-flair" in str(p))
+    early = await jobs.run(deps, (await jobs.consider(deps, study["id"]))["id"])
+    await grow(study_uid)
+
+    late = await jobs.run(deps, (await jobs.consider(deps, study["id"]))["id"])
+
+    old, new = [
+        await records.read(*task["output"][0]["valueReference"]["reference"].split("/"))
+        for task in (early, late)
+    ]
+    assert (old["status"], new["status"]) == ("cancelled", "preliminary")
+    assert not [i for i in await records.validate(old) if i["severity"] in ("error", "fatal")]
+    found = await records.search("Provenance", {"target": f"DiagnosticReport/{new['id']}"})
+    revised = [e["what"]["reference"] for e in found[0]["entity"] if e["role"] == "revision"]
+    assert revised == [f"DiagnosticReport/{old['id']}"]
 
 
 async def test_the_sweep_takes_up_what_no_hook_spoke_of(deps, records, new_study, deferred):
