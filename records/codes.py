@@ -74,13 +74,16 @@ CENTROID = Code(BRAIN_LESION, "centroid", "Centre of mass")
 COMPONENTS = Code(BRAIN_LESION, "components", "Number of connected components")
 ENHANCEMENT_RATIO = Code(BRAIN_LESION, "enhancement-ratio", "T1 signal after/before contrast")
 
-# What was measured: DICOM CID 7168, and our own names for unions of its segments.
+# What was measured: DICOM CID 7168, and our own names for its segments and their unions.
 EDEMA = Code(SCT, "79654002", "Edema")
 NECROSIS = Code(SCT, "6574001", "Necrosis")
 ENHANCING_LESION = Code(NCIT, "C113842", "Enhancing Lesion")
 NON_ENHANCING_LESION = Code(NCIT, "C81175", "Non-Enhancing Lesion")
 NEOPLASM = Code(SCT, "108369006", "Neoplasm")
 NEOPLASM_PRIMARY = Code(SCT, "372087000", "Neoplasm, Primary")
+NECROTIC_CORE = Code(BRAIN_LESION, "NCR", "Necrotic or non-enhancing tumour core")
+OEDEMA = Code(BRAIN_LESION, "ED", "Peritumoural oedema or infiltration")
+ENHANCING_TUMOUR = Code(BRAIN_LESION, "ET", "Enhancing tumour")
 TUMOUR_CORE = Code(BRAIN_LESION, "TC", "Tumour core")
 WHOLE_TUMOUR = Code(BRAIN_LESION, "WT", "Whole tumour")
 MORPHOLOGICALLY_ABNORMAL = Code(SCT, "49755003", "Morphologically Abnormal Structure")
