@@ -6,32 +6,35 @@ from collections.abc import Mapping
 
 from inference import terms
 from inference.measure import Measurement, Region
+from inference.models import Model
 
 SEQUENCES = ("T1", "T1c", "T2", "FLAIR")
 
 
 def conclusion(
-    measurements: Mapping[Region, Measurement], inputs: Mapping[str, str], model: str
+    measurements: Mapping[Region, Measurement], inputs: Mapping[str, str], model: Model
 ) -> str:
     """The conclusion of the preliminary report, in English.
 
     Args:
         measurements: of every region.
         inputs: the sequences that were there, by name.
-        model: `name@version`.
+        model: what measured.
     """
-    sentences = [*_findings(measurements)]
-    sentences.append(absent_sequences(inputs))
-    sentences.append(f"Measured automatically by {model}; not reviewed. Not for clinical use.")
-    return " ".join(filter(None, sentences))
+    sentences = [*_findings(measurements), *cautions(inputs, model)]
+    sentences.append(f"Measured automatically by {model.label}; not reviewed.")
+    return " ".join([*sentences, "Not for clinical use."])
 
 
-def absent_sequences(inputs: Mapping[str, str]) -> str:
-    """A sentence about the sequences that the study lacks; empty where all are there."""
+def cautions(inputs: Mapping[str, str], model: Model) -> list[str]:
+    """What a reader must know against the result: sequences not there, lesions not shown."""
     absent = [name for name in SEQUENCES if name not in inputs]
-    if not absent:
-        return ""
-    return f"The study has no {_listed(absent)} series; the result is less reliable."
+    sentences = []
+    if absent:
+        sentences.append(f"The study has no {_listed(absent)} series; the result is less reliable.")
+    if model.minimum_ml:
+        sentences.append(f"Lesions smaller than {model.minimum_ml:g} mL are not shown.")
+    return sentences
 
 
 def _findings(measurements: Mapping[Region, Measurement]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from inference import terms
-from inference.conclusion import absent_sequences, conclusion
+from inference.conclusion import cautions, conclusion
 from inference.key_images import KeyImage
 from inference.measure import Measurement, Region
 from inference.models import Model
@@ -162,11 +162,16 @@ def _observation(result: Result, measured: Measurement, device: str, performer: 
         "bodySite": codes.concept(codes.BRAIN, text="Brain"),
         "method": {"text": f"Segmentation by {result.model.label}, voxels counted"},
         "device": {"reference": device},
-        "derivedFrom": [_study(result)],
+        "derivedFrom": [_study(result), *_inputs(result)],
+        "component": _components(measured),
     }
-    absent = absent_sequences(result.inputs)
-    notes = {"note": [{"text": absent}]} if absent else {}
-    return body | {"component": _components(measured)} | notes
+    notes = [{"text": text} for text in cautions(result.inputs, result.model)]
+    return body | ({"note": notes} if notes else {})
+
+
+def _inputs(result: Result) -> list[Resource]:
+    """The series that the model was given, by Series Instance UID; `display` says as what."""
+    return [_instance(uid) | {"display": name} for name, uid in sorted(result.inputs.items())]
 
 
 def _components(measured: Measurement) -> list[Resource]:
@@ -241,7 +246,7 @@ def _report(
             {"comment": entry.resource["content"]["title"], "link": {"reference": entry.url}}
             for entry in media
         ],
-        "conclusion": conclusion(result.measurements, result.inputs, result.model.label),
+        "conclusion": conclusion(result.measurements, result.inputs, result.model),
     }
 
 
@@ -324,6 +329,7 @@ def _study(result: Result) -> Resource:
 
 
 def _instance(uid: str) -> Resource:
+    """A DICOM object or series by its UID: no resource stands for it alone."""
     return {"identifier": {"system": identifiers.DICOM_UID, "value": identifiers.oid(uid)}}
 
 

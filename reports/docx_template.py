@@ -21,7 +21,7 @@ from docx.table import Table, _Cell
 from docx.text.paragraph import Paragraph
 
 from reports.docx_package import fixed_package
-from reports.layout import COLUMNS
+from reports.layout import COLUMNS, SERIES_COLUMNS
 
 PATH = Path(__file__).with_name("templates") / "report.docx"
 ACCENT, QUIET, WARNING = RGBColor(11, 79, 113), RGBColor(91, 104, 117), RGBColor(143, 29, 20)
@@ -45,9 +45,9 @@ def build() -> bytes:
     word.add_paragraph("{{ technique }}")
     _row_table(
         word,
-        ("Series", "Modality", "Description", "Images"),
+        SERIES_COLUMNS,
         "row in series",
-        tuple(f"{{{{ row[{n}] }}}}" for n in range(4)),
+        tuple(f"{{{{ row[{n}] }}}}" for n in range(len(SERIES_COLUMNS))),
     )
     _heading(word, "Model and origin")
     _row_table(word, (), "row in model", ("{{ row[0] }}", "{{ row[1] }}"))

@@ -43,13 +43,14 @@ class PatientFacts:
 
 @dataclass(frozen=True, slots=True)
 class SeriesFacts:
-    """An acquired series."""
+    """An acquired series. `used_as`: the sequence that the model took it for; else empty."""
 
     uid: str
     number: int | None
     modality: str
     description: str
     instances: int
+    used_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from reports.findings import Findings, KeyImage, PersonName, StudyFacts
 from reports.narrative import Sentence, findings_text, impression_text
 from reports.regions import REGIONS, Kind, Region
 
-TEMPLATE_VERSION = "1"  # part of the input of a rendition: a new one renders every draft anew
+TEMPLATE_VERSION = "2"  # part of the input of a rendition: a new one renders every draft anew
 BANNER = "AI draft, not reviewed, not for clinical use"
 LANGUAGE = "en"
 NOT_RECORDED = "not recorded"
@@ -32,6 +32,7 @@ COLUMNS = (
     ("Parts", Kind.PARTS, ""),
     ("Enhancement", Kind.ENHANCEMENT, "ratio"),
 )
+SERIES_COLUMNS = ("Series", "Modality", "Description", "Images", "Used as")
 _SEX = {"female": "Female", "male": "Male", "other": "Other", "unknown": "Unknown"}
 
 
@@ -59,7 +60,7 @@ class Document:
     Attributes:
         institution: whose letterhead it is.
         patient, study, model: label and value, in order.
-        series: number, modality, description, images of each acquired series.
+        series: a row of cells for each acquired series, as SERIES_COLUMNS names them.
         cautions: printed first, in the banner's colour.
         issued: the only date a rendition may carry.
     """
@@ -71,7 +72,7 @@ class Document:
     patient: tuple[tuple[str, str], ...]
     study: tuple[tuple[str, str], ...]
     technique: str
-    series: tuple[tuple[str, str, str, str], ...]
+    series: tuple[tuple[str, ...], ...]
     impression: tuple[Sentence, ...]
     findings: tuple[Sentence, ...]
     rows: tuple[Row, ...]
@@ -175,10 +176,11 @@ def _technique(findings: Findings) -> str:
     )
 
 
-def _series(study: StudyFacts) -> Iterable[tuple[str, str, str, str]]:
+def _series(study: StudyFacts) -> Iterable[tuple[str, ...]]:
     for series in study.series:
         number = "" if series.number is None else str(series.number)
-        yield number, series.modality, series.description or NO_VALUE, str(series.instances)
+        description, used_as = series.description or NO_VALUE, series.used_as or NO_VALUE
+        yield number, series.modality, description, str(series.instances), used_as
 
 
 def _cell(figure: Figure | None) -> str:

@@ -34,7 +34,7 @@ from reportlab.platypus import (
 )
 
 from reports import scripts
-from reports.layout import SCALE_NOTE, Document, issued_utc
+from reports.layout import SCALE_NOTE, SERIES_COLUMNS, Document, issued_utc
 from reports.narrative import Sentence
 
 MARGIN = 18 * mm
@@ -316,9 +316,9 @@ def _legend(report: Document) -> str:
 
 def _technique(report: Document) -> Iterable[Flowable]:
     yield Paragraph(scripts.markup(report.technique), BODY)
-    head = [Paragraph(t, HEAD) for t in ("Series", "Modality", "Description", "Images")]
+    head = [Paragraph(t, HEAD) for t in SERIES_COLUMNS]
     rows = [[Paragraph(scripts.markup(cell), VALUE) for cell in row] for row in report.series]
-    widths = [16 * mm, 22 * mm, WIDTH - 58 * mm, 20 * mm]
+    widths = [16 * mm, 22 * mm, WIDTH - 78 * mm, 20 * mm, 20 * mm]
     table = Table([head, *rows], colWidths=widths, hAlign="LEFT", repeatRows=1)
     table.setStyle(_compact(("LINEBELOW", (0, 0), (-1, 0), 0.4, RULE)))
     yield table

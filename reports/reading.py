@@ -62,7 +62,9 @@ def findings_of(bundle: Bundle, report_reference: str) -> Findings:
         issued=_instant(report, report_reference),
         performer=_name_of(bundle, report.get("performer", [])),
         patient=_patient(_resource(bundle, _subject(report, report_reference))),
-        study=_study(_resource(bundle, _study_reference(report, report_reference))),
+        study=_study(
+            _resource(bundle, _study_reference(report, report_reference)), _used_as(observations)
+        ),
         model=_model(bundle, observations),
         regions=regions,
         images=tuple(_images(bundle, report)),
@@ -144,7 +146,7 @@ def _person(name: Resource) -> PersonName:
     )
 
 
-def _study(study: Resource) -> StudyFacts:
+def _study(study: Resource, used_as: Mapping[str, str]) -> StudyFacts:
     uid = identifiers.study_uid_of(study)
     if not uid:
         raise MissingData(f"ImagingStudy/{study['id']}", "Study Instance UID")
@@ -156,6 +158,7 @@ def _study(study: Resource) -> StudyFacts:
             modality=_modality(s),
             description=clean(s.get("description", "")),
             instances=int(s.get("numberOfInstances", len(s.get("instance", [])))),
+            used_as=used_as.get(str(s["uid"]), ""),
         )
         for s in acquired
     ]
@@ -167,6 +170,17 @@ def _study(study: Resource) -> StudyFacts:
         referrer=clean(study.get("referrer", {}).get("display", "")),
         series=tuple(sorted(series, key=lambda s: (s.number is None, s.number or 0, s.uid))),
     )
+
+
+def _used_as(observations: Iterable[Resource]) -> dict[str, str]:
+    """Series Instance UID to the sequence that the model took the series for."""
+    return {
+        identifiers.uid_of(str(source["identifier"].get("value", ""))): clean(source["display"])
+        for observation in observations
+        for source in observation.get("derivedFrom", [])
+        if source.get("identifier", {}).get("system") == identifiers.DICOM_UID
+        and "display" in source
+    }
 
 
 def _modality(series: Resource) -> str:

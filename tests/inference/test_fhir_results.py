@@ -3,15 +3,18 @@
 import base64
 import hashlib
 import json
+from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import Dataset
 
 from hilum.example.series import truth
 from inference.conclusion import conclusion
 from inference.fhir_results import Result, transaction
-from inference.key_images import key_images
+from inference.key_images import key_images, side_markers
 from inference.measure import Region, measure
 from inference.models import load_model
 from inference.select import Sequence
@@ -102,6 +105,18 @@ def test_each_region_has_an_observation_with_its_volume_even_when_it_is_zero(res
     assert all(c["system"] for o in observations for c in o["code"]["coding"])
 
 
+def test_each_observation_names_the_series_it_was_measured_on_and_what_speaks_against_it(result):
+    observations = of_type(transaction(result), "Observation")
+
+    for observation in observations:
+        study, *series = observation["derivedFrom"]
+        assert study == {"reference": "ImagingStudy/study-1"}
+        assert {s["display"]: s["identifier"]["value"] for s in series} == {
+            name: f"urn:oid:{uid}" for name, uid in ALL.items()
+        }
+        assert observation["note"] == [{"text": "Lesions smaller than 1 mL are not shown."}]
+
+
 def test_the_report_is_a_preliminary_draft_with_three_key_images(result):
     entries = transaction(result)
     report, media = of_type(entries, "DiagnosticReport")[0], of_type(entries, "Media")
@@ -127,12 +142,42 @@ def test_key_images_show_the_lesion_in_colour_and_a_healthy_head_in_grey(result,
     assert coloured == [result.measurements[Region.WT].volume_ml > 0] * 3
 
 
+@pytest.mark.parametrize(
+    ("degrees", "markers"),
+    [
+        ({}, {"left": "R", "right": "L"}),
+        ({"z_deg": 180}, {"left": "L", "right": "R"}),
+        ({"z_deg": 90}, {"top": "L", "bottom": "R"}),
+        ({"x_deg": 15, "z_deg": 10}, {"left": "R", "right": "L"}),
+        ({"y_deg": 90}, {}),  # sagittal: the picture has no side
+    ],
+)
+def test_side_markers_follow_the_orientation_of_the_slices(make_grid, turned, degrees, markers):
+    grid = make_grid((4, 64, 64), turn=turned(**degrees))
+
+    assert side_markers(grid) == markers
+
+
+def test_side_markers_are_burned_into_the_edges_of_a_key_image(make_grid):
+    grid = make_grid((4, 64, 64))
+    grid = replace(grid, sources=(Dataset(),) * 4)
+    for source in grid.sources:
+        source.SOPInstanceUID = "1.2.3"
+
+    for image in key_images(np.zeros(grid.shape, np.uint8), grid):
+        pixels = np.asarray(Image.open(BytesIO(image.png)).convert("L"))
+        middle = slice(image.height // 2 - 20, image.height // 2 + 20)
+        assert pixels[middle, :40].max() == pixels[middle, -40:].max() == 255
+        assert not pixels[:, 60:-60].any()
+
+
 def test_a_missing_series_and_an_empty_result_are_said_in_the_conclusion(make_grid):
     nothing = measure(np.zeros((2, 2, 2), np.uint8), make_grid((2, 2, 2)))
 
-    text = conclusion(nothing, {"T1": "1", "FLAIR": "2"}, "m@1")
+    text = conclusion(nothing, {"T1": "1", "FLAIR": "2"}, load_model())
 
     assert text == (
         "No lesion found by the model. The study has no T1c and T2 series; the result is less "
-        "reliable. Measured automatically by m@1; not reviewed. Not for clinical use."
+        "reliable. Lesions smaller than 1 mL are not shown. Measured automatically by "
+        f"{load_model().label}; not reviewed. Not for clinical use."
     )

@@ -19,8 +19,9 @@ from reports.layout import document
 from reports.reading import findings_of
 from reports.regions import Kind, Region
 from tests.inference.conftest import demo, load_case, run
-from tests.reports.example import imaging_study, patient
+from tests.reports.example import STUDY_UID, imaging_study, patient
 
+INPUTS = {Sequence.T1: 2, Sequence.T1C: 3, Sequence.T2: 4, Sequence.FLAIR: 5}
 __all__ = ["demo", "load_case", "run"]
 
 
@@ -45,7 +46,7 @@ def result_of(demo, run, labels):
         key_images(labels, grid),
         run.uid("SEG"),
         run.uid("SR"),
-        {kind.value: "1.2" for kind in Sequence},
+        {kind.value: f"{STUDY_UID}.{number}" for kind, number in INPUTS.items()},
     )
 
 
@@ -85,5 +86,7 @@ def test_a_report_prints_what_inference_measured(lesion, demo, run):
         long = region.figure(Kind.LONG_AXIS)
         assert (long is None) == (measured.diameters is None)
     report = document(findings, "Site")
+    assert [row[-1] for row in report.series] == ["T1", "T1c", "T2", "FLAIR"]
+    assert report.cautions == ("Lesions smaller than 1 mL are not shown.",)
     assert pdf.render(report).startswith(b"%PDF")
     assert docx.render(report).startswith(b"PK")
