@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from inference import terms
@@ -18,6 +18,7 @@ from inference.volume import Volume
 IMAGES = 3
 WIDTH = 512  # pixels; slices are enlarged to about this
 OPACITY = 0.35
+MARGIN, MARKER = 8, 28  # of the side markers: distance from the edge and height, in pixels
 BRIGHT, DARK = 99.5, 0.5  # percentiles of the signal that become white and black
 
 
@@ -70,8 +71,10 @@ def _key_image(
     drawn = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
     for region in terms.SEGMENTED:
         _draw(large, np.isin(drawn, LABELS[region]), terms.REGIONS[region].colour)
+    finished = Image.fromarray(large.round().astype(np.uint8), "RGB")
+    _mark_sides(finished, side_markers(grid))
     buffer = BytesIO()
-    Image.fromarray(large.round().astype(np.uint8), "RGB").save(buffer, "PNG", optimize=False)
+    finished.save(buffer, "PNG", optimize=False)
     source = grid.sources[min(index, len(grid.sources) - 1)]
     return KeyImage(
         index, str(source.SOPInstanceUID), bool(labels.any()), buffer.getvalue(), width, height
@@ -86,6 +89,38 @@ def _draw(picture: NDArray[np.float64], mask: Mask, colour: Sequence[int]) -> No
     edge = mask & ~ndimage.binary_erosion(mask, iterations=2)
     picture[mask] = (1 - OPACITY) * picture[mask] + OPACITY * tint
     picture[edge] = tint
+
+
+def side_markers(grid: Volume) -> dict[str, str]:
+    """The patient's side at each edge of a slice: `left`, `right`, `top`, `bottom` to R or L.
+
+    From the orientation of the images alone. Empty where no edge faces a side (sagittal slices).
+    """
+    directions = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
+    leftward = directions[0]  # LPS: how far a step along (slices, rows, columns) goes to the left
+    axis = int(np.abs(leftward).argmax())
+    if axis == 0:
+        return {}
+    low, high = ("R", "L") if leftward[axis] > 0 else ("L", "R")
+    edges = ("top", "bottom") if axis == 1 else ("left", "right")
+    return dict(zip(edges, (low, high), strict=True))
+
+
+def _mark_sides(picture: Image.Image, markers: Mapping[str, str]) -> None:
+    """Burn the side markers into the edges of a picture, in place."""
+    width, height = picture.size
+    places = {
+        "left": ((MARGIN, height // 2), "lm"),
+        "right": ((width - MARGIN, height // 2), "rm"),
+        "top": ((width // 2, MARGIN), "mt"),
+        "bottom": ((width // 2, height - MARGIN), "mb"),
+    }
+    font = ImageFont.load_default(MARKER)
+    for edge, letter in markers.items():
+        place, anchor = places[edge]
+        ImageDraw.Draw(picture).text(
+            place, letter, "white", font, anchor, stroke_width=2, stroke_fill="black"
+        )
 
 
 def _window(voxels: NDArray[np.float32]) -> tuple[float, float]:
