@@ -6,7 +6,8 @@ Run it after a change of `records/codes.py` or `inference/terms.py`; a test says
 - There is none of LOINC and SNOMED CT, on purpose: with a fragment the validator takes every other
   code for wrong. Measured with a LOINC fragment on US Core 6.1.0's own examples: three right
   documents more fail (a value set that is a filter over LOINC); without it a right code of a
-  required binding gives a warning, not an error. DICOM's and HL7's codes come with HAPI.
+  required binding gives a warning, not an error. HL7's codes come with HAPI; so do DICOM's, but of
+  2019 (DOC, for one, is missing), so the whole system is written from pydicom's dictionary.
 - One value set per system holds every code of it that we write.
 """
 
@@ -17,6 +18,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from pydicom.sr._concepts_dict import concepts as dicom_concepts
 
 from inference import terms
 from records import codes
@@ -43,6 +46,12 @@ def written_codes() -> dict[str, Concepts]:
     for code in (*codes.all_codes(), *tables, *regions):
         found[code.system].setdefault(code.code, code.display)
     return {system: dict(sorted(found[system].items())) for system in sorted(found)}
+
+
+def dicom_codes() -> Concepts:
+    """Every code of DICOM's own system (PS3.16 annex D), as pydicom holds it."""
+    rows = dicom_concepts["DCM"].values()
+    return dict(sorted((code, meaning) for row in rows for code, (meaning, _) in row.items()))
 
 
 def name_of(system: str) -> str:
@@ -99,6 +108,9 @@ def files() -> dict[Path, str]:
         if system in FRAGMENTS or system.startswith(CANONICAL):
             path = Path("codesystem") / f"CodeSystem-{name}.json"
             result[path] = _text(code_system(system, concepts))
+        if system == codes.DCM:
+            path = Path("codesystem") / f"CodeSystem-{name}.json"
+            result[path] = _text(code_system(system, dicom_codes()), indent=None)
         path = Path("valueset") / f"ValueSet-written-{name}.json"
         result[path] = _text(value_set(system, concepts))
     return result
@@ -108,8 +120,8 @@ def _title(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("-"))
 
 
-def _text(resource: dict[str, Any]) -> str:
-    return json.dumps(resource, indent=2, ensure_ascii=False) + "\n"
+def _text(resource: dict[str, Any], indent: int | None = 2) -> str:
+    return json.dumps(resource, indent=indent, ensure_ascii=False) + "\n"
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ import org.springframework.context.annotation.Configuration;
 class Profiles {
 
   private static final Logger LOG = LoggerFactory.getLogger(Profiles.class);
-  private static final List<String> FOLDERS = 
+  private static final List<String> FOLDERS =
       List.of("supplement", "codesystem", "valueset", "structuredefinition");
 
   Profiles(
@@ -43,7 +43,8 @@ class Profiles {
     for (var name : FOLDERS) {
       count += addFiles(context, support, folder.resolve(name));
     }
-    chain.addValidationSupport(support);
+    // First in the chain: HAPI's own copy of DICOM's codes is older than ours.
+    chain.addValidationSupport(0, support);
     // Last in the chain: a code of a system that nobody knows (LOINC, SNOMED CT: they cannot be
     // shipped) is a warning, not an error. tools/code_profiles.py says why there are no fragments.
     var unknown = new UnknownCodeSystemWarningValidationSupport(context);
