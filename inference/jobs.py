@@ -26,7 +26,7 @@ from inference.segment import Segmenter
 from inference.source import Source
 from inference.supersede import end_outdated, outdated_drafts
 from records.client import Records
-from records.errors import NotFound, RecordsError, VersionConflict
+from records.errors import NotFound, RecordsError, RecordsUnavailable, VersionConflict
 
 RUN = "inference.run"
 RESCUE = "inference.rescue"
@@ -248,6 +248,7 @@ async def rescue(app: procrastinate.App, stalled_s: int) -> int:
 def register(app: procrastinate.App, config: InferenceConfig) -> None:
     """Put the jobs on an App. Nothing connects or loads before the first job runs."""
     engine = Engine(config)
+    swept = False  # until a sweep has succeeded each looks as far back as the first is to
 
     async def defer_run(task_id: str) -> None:
         # `lock`: one at a time per Task; `queueing_lock`: one waiting per Task.
@@ -275,9 +276,16 @@ def register(app: procrastinate.App, config: InferenceConfig) -> None:
     @app.periodic(cron="* * * * *")
     @app.task(name=SWEEP, queue=QUEUE, queueing_lock=SWEEP)
     async def sweep_job(timestamp: int, window_s: int | None = None) -> None:
+        nonlocal swept
         del timestamp
-        async with records() as opened:
-            await sweep(deps(opened), window_s or config.sweep_window_s)
+        usual_s = config.sweep_window_s if swept else config.startup_window_s
+        try:
+            async with records() as opened:
+                await sweep(deps(opened), window_s or usual_s)
+        except RecordsUnavailable as error:  # the next sweep is a minute away
+            log.warning("sweep_put_off", error=str(error))
+        else:
+            swept = True
 
     @app.periodic(cron="* * * * * */10")
     @app.task(name=RESCUE, queue=QUEUE, queueing_lock=RESCUE)

@@ -10,7 +10,7 @@ from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status
 
 from records import Records
-from records.errors import NotFound
+from records.errors import NotFound, RecordsUnavailable
 from reports.config import ReportsConfig
 from reports.errors import FindingsError
 from reports.hook import QUEUE, RENDER, SWEEP, defer_render, defer_sweep
@@ -80,6 +80,7 @@ async def attempt(
 
 def register(app: procrastinate.App, config: ReportsConfig) -> None:
     """Put the jobs on an App. Nothing connects before the first job runs."""
+    swept = False  # until a sweep has succeeded each looks as far back as the first is to
     store = DicomwebStore(config.dicomweb_url, config.token, config.dicomweb_timeout_s)
 
     def records() -> Records:
@@ -94,9 +95,16 @@ def register(app: procrastinate.App, config: ReportsConfig) -> None:
     @app.periodic(cron="* * * * *")
     @app.task(name=SWEEP, queue=QUEUE, queueing_lock=SWEEP)
     async def sweep_job(timestamp: int, window_s: int | None = None) -> None:
+        nonlocal swept
         del timestamp
-        async with records() as opened:
-            found = await missing(opened, window_s or config.sweep_window_s)
+        usual_s = config.sweep_window_s if swept else config.startup_window_s
+        try:
+            async with records() as opened:
+                found = await missing(opened, window_s or usual_s)
+        except RecordsUnavailable as error:  # the next sweep is a minute away
+            log.warning("sweep_put_off", error=str(error))
+            return
+        swept = True
         for report_id in found:
             await defer_render(app, report_id)
         if found:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from uuid import uuid4
 
 import httpx
@@ -14,7 +15,7 @@ from hilum.example.series import write_study
 from inference import jobs
 from inference.config import InferenceConfig
 from inference.errors import SourceError
-from inference.hook import CONSIDER, SECRET_HEADER, SWEEP, defer_job, router
+from inference.hook import CONSIDER, SECRET_HEADER, SWEEP, defer_job, defer_sweep, router
 from inference.pipeline import find
 from inference.source import Source
 from inference.task import claim, run_of
@@ -380,6 +381,18 @@ async def test_jobs_of_a_killed_worker_run_again_also_where_the_same_job_waits(q
     assert (alive, rescued) == (0, 2)
     assert not list(doing)
     assert sorted(kwargs["task_id"] for _, kwargs in await waiting(queue)) == ["alone", "doubled"]
+
+
+async def test_a_sweep_while_the_store_is_away_is_put_off_and_is_no_failure(queue, config):
+    jobs.register(queue, replace(config, records_url="http://127.0.0.1:9"))
+    await defer_sweep(queue)
+
+    worker = queue.run_worker_async(queues=["inference"], wait=False, install_signal_handlers=False)
+    await asyncio.wait_for(worker, 60)
+
+    sweeps = list(await queue.job_manager.list_jobs_async(task=SWEEP))
+    assert sweeps
+    assert {job.status for job in sweeps} <= {"succeeded", "todo"}
 
 
 async def test_a_failing_job_is_queued_again_later_and_gives_up_in_the_end(queue, config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import httpx
 import procrastinate
@@ -111,6 +112,16 @@ async def test_a_lost_announcement_is_made_good_by_the_sweep(queue, config, reco
 
     report = await records.read("DiagnosticReport", filed.report_id)
     assert len(report["presentedForm"]) == 2
+
+
+async def test_a_sweep_while_the_store_is_away_is_put_off_and_is_no_failure(queue, config):
+    await hook(queue, "/hooks/diagnosticreport", method="POST")
+
+    await work(queue, replace(config, records_url="http://127.0.0.1:9"))
+
+    sweeps = await jobs_of(queue, SWEEP)
+    assert sweeps
+    assert {job.status for job in sweeps} <= {"succeeded", "todo"}
 
 
 async def test_tries_are_bounded(queue, config, filed):
