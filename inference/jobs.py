@@ -248,7 +248,6 @@ async def rescue(app: procrastinate.App, stalled_s: int) -> int:
 def register(app: procrastinate.App, config: InferenceConfig) -> None:
     """Put the jobs on an App. Nothing connects or loads before the first job runs."""
     engine = Engine(config)
-    swept = False  # until a sweep has succeeded each looks as far back as the first is to
 
     async def defer_run(task_id: str) -> None:
         # `lock`: one at a time per Task; `queueing_lock`: one waiting per Task.
@@ -272,6 +271,17 @@ def register(app: procrastinate.App, config: InferenceConfig) -> None:
         retried = again(app, config, RUN, tries, task_id=task_id)
         async with retried, engine.turn, records() as opened:
             await run(deps(opened), task_id)
+
+    _register_sweeps(app, config, deps, records)
+
+
+def _register_sweeps(
+    app: procrastinate.App,
+    config: InferenceConfig,
+    deps: Callable[[Records], Deps],
+    records: Callable[[], Records],
+) -> None:
+    swept = False  # until a sweep has succeeded each looks as far back as the first is to
 
     @app.periodic(cron="* * * * *")
     @app.task(name=SWEEP, queue=QUEUE, queueing_lock=SWEEP)
