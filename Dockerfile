@@ -13,7 +13,7 @@ WORKDIR /opt/hilum
 COPY requirements.txt ./
 RUN pip install --quiet -r requirements.txt
 COPY . .
-RUN pip install --quiet --no-deps --no-build-isolation -e . \
+RUN pip install --quiet --no-deps -e . \
  && useradd --system --uid 10001 --create-home hilum \
  && mkdir /data && chown hilum /data
 VOLUME /data
