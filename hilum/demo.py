@@ -16,7 +16,7 @@ from hilum.example.series import DEMO_CASE, write_study
 from hilum.minting import mint
 from hilum.running import START_ERRORS, running_stack, show_addresses
 from hilum.settings import Settings
-from hilum.stack import Stack
+from hilum.stack import EVERY_PORT, Stack
 
 SCOPE = "system/*.rs"
 
@@ -28,7 +28,7 @@ async def run_demo(settings: Settings, *, once: bool, out: Console) -> int:
         Exit status: 0 when every check holds.
     """
     try:
-        async with running_stack(settings, None, out) as stack:
+        async with running_stack(settings, None, out, EVERY_PORT) as stack:
             good = await _journey(stack, out)
             if once:
                 return 0 if good else 1

@@ -12,7 +12,7 @@ from rich.console import Console
 from hilum.fhir_store import FhirStoreError
 from hilum.postgres import PostgresError
 from hilum.settings import Settings, SettingsError
-from hilum.stack import Stack, StackError, with_ports
+from hilum.stack import INTERNAL, Stack, StackError, with_ports
 from hilum.supervise import PartFailed
 
 START_ERRORS = (StackError, PartFailed, FhirStoreError, PostgresError, SettingsError)
@@ -20,10 +20,13 @@ START_ERRORS = (StackError, PartFailed, FhirStoreError, PostgresError, SettingsE
 
 @contextlib.asynccontextmanager
 async def running_stack(
-    settings: Settings, ready_file: Path | None, out: Console
+    settings: Settings,
+    ready_file: Path | None,
+    out: Console,
+    may_move: frozenset[str] = INTERNAL,
 ) -> AsyncIterator[Stack]:
     """The stack, ready; stopped in order at the end, also when cancelled."""
-    stack = Stack(with_ports(settings), lambda line: out.print(f"  {line}"), ready_file)
+    stack = Stack(with_ports(settings, may_move), lambda line: out.print(f"  {line}"), ready_file)
     out.print(f"[bold]starting[/bold] (data in {settings.data.resolve()})", highlight=False)
     await stack.start()
     out.print(f"[bold green]ready[/bold green] after {stack.seconds['all']:.1f} s")

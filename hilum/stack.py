@@ -39,19 +39,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def with_ports(settings: Settings) -> Settings:
-    """The same settings, with a free port wherever 0 was asked for.
+# Ports that nobody outside is told of: another one does as well.
+INTERNAL = frozenset({"database", "hapi"})
+EVERY_PORT = INTERNAL | {"http", "dimse"}
+
+
+def with_ports(settings: Settings, may_move: frozenset[str] = INTERNAL) -> Settings:
+    """The same settings with real ports: a free one wherever 0 was asked for.
+
+    Args:
+        settings: as read.
+        may_move: sections whose default port is replaced by a free one when it is taken.
 
     Raises:
-        StackError: a port that was asked for by number is taken.
+        StackError: a port that may not move is taken.
     """
     changes: dict[str, Any] = {}
     for section in ("http", "dimse", "database", "hapi"):
         part = getattr(settings, section)
-        external = section in ("database", "hapi") and part.url is not None
-        if external:
+        if section in INTERNAL and part.url is not None:
             continue
-        if part.port == 0:
+        chosen = "port" in part.model_fields_set
+        if part.port == 0 or (section in may_move and not chosen and _is_taken(part.port)):
             changes[section] = part.model_copy(update={"port": free_port()})
         elif _is_taken(part.port):
             raise StackError(

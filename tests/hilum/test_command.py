@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from hilum.cli import app
 from hilum.settings import load
-from hilum.stack import StackError, with_ports
+from hilum.stack import EVERY_PORT, StackError, with_ports
 
 runner = CliRunner()
 COMMANDS = ["up", "web", "dimse", "hapi", "worker", "status", "send", "token", "export"]
@@ -56,3 +56,13 @@ def test_a_taken_port_is_named_with_the_setting_that_changes_it(tmp_path):
 
         with pytest.raises(StackError, match="HILUM_HTTP__PORT"):
             with_ports(settings)
+
+
+def test_the_demo_moves_to_a_free_port_when_the_usual_one_is_taken(tmp_path, monkeypatch):
+    monkeypatch.delenv("HILUM_HTTP__PORT", raising=False)
+    settings = load(data=tmp_path)
+    monkeypatch.setattr("hilum.stack._is_taken", lambda _port: True)
+
+    moved = with_ports(settings, EVERY_PORT)
+
+    assert settings.http.port not in (0, moved.http.port)
