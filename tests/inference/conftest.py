@@ -8,11 +8,15 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from hilum.example.series import write_study
+from inference.config import InferenceConfig
 from inference.models import load_model
 from inference.runs import Run
 from inference.segment import Segmenter
 from inference.select import choose, facts_of
 from inference.volume import Volume, volume_from_instances
+from tests.inference.stack import serving
+
+HOOK_SECRET = "a secret of the hook"
 
 
 def rotation(x_deg=0.0, y_deg=0.0, z_deg=0.0):
@@ -122,3 +126,22 @@ def run():
 @pytest.fixture
 def turned():
     return rotation
+
+
+@pytest.fixture(scope="module")
+def pixels(postgres, tmp_path_factory):
+    with serving(postgres, tmp_path_factory.mktemp("pixels")) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def config(pixels, hapi):
+    return InferenceConfig(
+        records_url=hapi.config.base_url,
+        records_secret=hapi.config.secret,
+        dicomweb_url=pixels.url,
+        token=pixels.token,
+        hook_secret=HOOK_SECRET,
+        threads=2,
+        stuck_s=0,
+    )

@@ -2,52 +2,27 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from uuid import uuid4
 
-import httpx
-import procrastinate
 import pytest
-from fastapi import FastAPI
 from pydicom import dcmread
 
 from hilum.example.series import write_study
 from inference import jobs
 from inference.config import InferenceConfig
 from inference.errors import SourceError
-from inference.hook import CONSIDER, SECRET_HEADER, SWEEP, defer_job, defer_sweep, router
 from inference.pipeline import find
 from inference.source import Source
 from inference.task import claim, run_of
 from records.client import Records
-from tests.inference.stack import imaging_study, queue_database, serving
+from tests.inference.stack import imaging_study
 
 pytestmark = pytest.mark.stack
-HOOK_SECRET = "a secret of the hook"
-
-
-@pytest.fixture(scope="module")
-def pixels(postgres, tmp_path_factory):
-    with serving(postgres, tmp_path_factory.mktemp("pixels")) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")
 def engine(config):
     return jobs.Engine(config)
-
-
-@pytest.fixture(scope="module")
-def config(pixels, hapi):
-    return InferenceConfig(
-        records_url=hapi.config.base_url,
-        records_secret=hapi.config.secret,
-        dicomweb_url=pixels.url,
-        token=pixels.token,
-        hook_secret=HOOK_SECRET,
-        threads=2,
-        stuck_s=0,
-    )
 
 
 @pytest.fixture
@@ -234,7 +209,7 @@ async def test_pixels_that_cannot_be_had_are_asked_for_again_then_the_task_fails
         records_secret=config.records_secret,
         dicomweb_url="http://127.0.0.1:9",  # nothing listens there
         token=config.token,
-        hook_secret=HOOK_SECRET,
+        hook_secret=config.hook_secret,
         max_attempts=2,
     )
     away = jobs.Deps(gone, records, engine, deps.defer_run)
@@ -326,83 +301,3 @@ async def test_the_sweep_takes_up_what_no_hook_spoke_of(deps, records, new_study
     assert len(tasks) == 1
     assert tasks[0]["id"] in queued
     assert deferred.count(tasks[0]["id"]) >= 2  # unfinished, so it is offered again
-
-
-@pytest.fixture
-async def queue(postgres):
-    app = procrastinate.App(
-        connector=procrastinate.PsycopgConnector(conninfo=queue_database(postgres))
-    )
-    async with app.open_async():
-        yield app
-
-
-async def waiting(app):
-    return [
-        (job.task_name, job.task_kwargs)
-        for job in await app.job_manager.list_jobs_async(status="todo")
-    ]
-
-
-async def test_the_hook_takes_only_its_secret_and_queues_a_study_once(queue):
-    web = FastAPI()
-    web.include_router(router(queue, HOOK_SECRET))
-    transport = httpx.ASGITransport(app=web)
-    async with httpx.AsyncClient(transport=transport, base_url="http://hook") as client:
-        path, header = "/hooks/imagingstudy/ImagingStudy/42", {SECRET_HEADER: HOOK_SECRET}
-        statuses = [
-            (await client.put(path)).status_code,
-            (await client.put(path, headers={SECRET_HEADER: "guess"})).status_code,
-            (await client.put(path, headers=header)).status_code,
-            (await client.put(path, headers=header)).status_code,
-            (await client.post("/hooks/imagingstudy", headers=header)).status_code,
-        ]
-
-    queued = await waiting(queue)
-    assert statuses == [401, 401, 202, 202, 202]
-    assert [name for name, _ in queued] == [CONSIDER, SWEEP]
-    assert queued[0][1] == {"imaging_study_id": "42"}
-
-
-async def test_jobs_of_a_killed_worker_run_again_also_where_the_same_job_waits(queue):
-    for task_id in ("alone", "doubled"):
-        lock = f"{jobs.RUN}/{task_id}"
-        await defer_job(queue, jobs.RUN, lock=lock, queueing_lock=lock, task_id=task_id)
-    dead = await queue.job_manager.register_worker()
-    for _ in range(2):
-        await queue.job_manager.fetch_job(queues=None, worker_id=dead)
-    lock = f"{jobs.RUN}/doubled"
-    await defer_job(queue, jobs.RUN, lock=lock, queueing_lock=lock, task_id="doubled")
-
-    alive = await jobs.rescue(queue, stalled_s=60)
-    rescued = await jobs.rescue(queue, stalled_s=-1)
-
-    doing = await queue.job_manager.list_jobs_async(status="doing")
-    assert (alive, rescued) == (0, 2)
-    assert not list(doing)
-    assert sorted(kwargs["task_id"] for _, kwargs in await waiting(queue)) == ["alone", "doubled"]
-
-
-async def test_a_sweep_while_the_store_is_away_is_put_off_and_is_no_failure(queue, config):
-    jobs.register(queue, replace(config, records_url="http://127.0.0.1:9"))
-    await defer_sweep(queue)
-
-    worker = queue.run_worker_async(queues=["inference"], wait=False, install_signal_handlers=False)
-    await asyncio.wait_for(worker, 60)
-
-    sweeps = list(await queue.job_manager.list_jobs_async(task=SWEEP))
-    assert sweeps
-    assert {job.status for job in sweeps} <= {"succeeded", "todo"}
-
-
-async def test_a_failing_job_is_queued_again_later_and_gives_up_in_the_end(queue, config):
-    async def fail(tries):
-        async with jobs.again(queue, config, jobs.RUN, tries, task_id="7"):
-            raise SourceError("away")
-
-    await fail(0)
-    await fail(3)  # one waits already
-    with pytest.raises(SourceError):
-        await fail(jobs.JOB_RETRIES)
-
-    assert await waiting(queue) == [(jobs.RUN, {"task_id": "7", "tries": 1})]
