@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from importlib.metadata import version
 
 import httpx
@@ -110,9 +111,17 @@ async def _in_background(services: Services) -> AsyncIterator[None]:
 def _first_page(settings: Settings, services: Services) -> Starlette:
     async def health() -> list[Component]:
         states = await _health(settings, services)
-        return [Component(name, "up" if good else "starting") for name, good in states.items()]
+        return [
+            Component("FHIR store (HAPI)", "up" if states["hapi"] else "starting"),
+            Component("Profiles and subscriptions", "up" if states["seeded"] else "starting"),
+        ]
 
-    return ui.landing.create_app(health, version=version("hilum"))
+    part = settings.dimse
+    dimse = f"{part.ae_title}@{part.host}:{part.port}"
+    doors = [
+        replace(door, address=dimse) if door.name == "DIMSE" else door for door in ui.landing.DOORS
+    ]
+    return ui.landing.create_app(health, version=version("hilum"), doors=doors)
 
 
 def _add_health(app: FastAPI, settings: Settings, services: Services) -> None:
