@@ -37,7 +37,8 @@ FILES = {
     "RT dose": "rtdose.dcm",
     "secondary capture RGB": "SC_rgb.dcm",
 }
-# pydicom's character-set files: one patient name in each encoding.
+# pydicom's character-set files: one patient name in each encoding. Left out: three that repeat an
+# instance of these in another encoding (a conflict, rightly), two without a Study Instance UID.
 NAMES = {
     "chrArab.dcm": "قباني^لنزار",
     "chrFren.dcm": "Buc^Jérôme",
@@ -47,6 +48,8 @@ NAMES = {
     "chrH32.dcm": "山田^太郎",
     "chrHbrw.dcm": "שרון^דבורה",
     "chrI2.dcm": "洪^吉洞",
+    "chrJapMulti.dcm": "やまだ^たろう",
+    "chrKoreanMulti.dcm": "김희중",
     "chrRuss.dcm": "Люкceмбypг",
     "chrX1.dcm": "王^小東",
     "chrX2.dcm": "王^小东",
