@@ -37,7 +37,7 @@ FILES = {
     "RT dose": "rtdose.dcm",
     "secondary capture RGB": "SC_rgb.dcm",
 }
-# pydicom's character-set files: one patient name in each encoding. Left out: three that repeat an
+# pydicom's character-set files: one patient name in each encoding. Left out: two that repeat an
 # instance of these in another encoding (a conflict, rightly), two without a Study Instance UID.
 NAMES = {
     "chrArab.dcm": "قباني^لنزار",

@@ -21,6 +21,7 @@ from inference.dicom_results import encode, labels_from, report, segmentation
 from inference.measure import Region, measure
 from inference.models import load_model
 from inference.select import Sequence
+from tests.fixtures.peers import needs
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def results(labels, grid, demo, model, run):
     return seg, report(measurements, seg, grid, model, run), measurements
 
 
-@pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dicom3tools is not installed")
+@needs("dciodvfy")
 def test_dciodvfy_finds_no_error(results, tmp_path):
     for name, dataset in zip(("seg", "sr"), results, strict=False):
         path = tmp_path / f"{name}.dcm"

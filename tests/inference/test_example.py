@@ -1,6 +1,5 @@
 """The packaged cases as DICOM studies: placed right, valid, repeatable or fresh as asked."""
 
-import shutil
 import subprocess
 
 import numpy as np
@@ -16,6 +15,7 @@ from hilum.example.series import (
     write_study,
 )
 from inference.select import Sequence
+from tests.fixtures.peers import needs
 
 
 def test_the_voxels_lie_where_the_case_has_them(demo):
@@ -40,7 +40,7 @@ def test_a_fixed_study_is_the_same_bytes_again_and_a_fresh_one_is_not(tmp_path):
     assert first.SOPInstanceUID != second.SOPInstanceUID
 
 
-@pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dicom3tools is not installed")
+@needs("dciodvfy")
 def test_dciodvfy_finds_nothing_to_say_about_any_series(tmp_path):
     paths = write_study("synth-ring", tmp_path, study_uid="2.25.7")
 
