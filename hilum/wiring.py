@@ -15,7 +15,8 @@ from archive import ArchiveConfig
 from fhir_gateway.config import GatewayConfig
 from hilum.fhir_store import HapiConfig
 from hilum.postgres import Postgres, PostgresError
-from hilum.settings import CHECKOUT, Settings, SettingsError
+from hilum.sections import CHECKOUT
+from hilum.settings import Settings, SettingsError
 
 DATABASE = "hilum"
 HAPI_DATABASE = "hapi"

@@ -13,7 +13,8 @@ from typing import Any
 import typer
 
 from hilum.cli import app
-from hilum.settings import CHECKOUT, Settings, rows
+from hilum.sections import CHECKOUT
+from hilum.settings import Settings, rows
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 

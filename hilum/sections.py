@@ -1,0 +1,122 @@
+"""The tables of the settings file, each a typed section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+CHECKOUT = Path(__file__).resolve().parents[1]  # where the Java build, profiles and OHIF lie
+
+
+class Section(BaseModel):
+    """A table of the settings file; a name it does not know is an error, not a silent typo."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Http(Section):
+    """The web process: FHIR, DICOMweb, OHIF and the hooks on one port."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port; 0 takes a free one.")
+    public_url: str | None = Field(
+        None,
+        description="URL under which clients reach the web process, as written into FHIR links "
+        "and Endpoints. Default: http://HOST:PORT.",
+    )
+    internal_url: str | None = Field(
+        None,
+        description="URL at which our other processes and HAPI's hooks reach the web process. "
+        "Default: http://127.0.0.1:PORT.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Origins of browser apps that may call FHIR and DICOMweb."
+    )
+
+
+class Dimse(Section):
+    """The DIMSE process."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(11112, ge=0, le=65535, description="Port; 0 takes a free one.")
+    ae_title: str = Field("HILUM", min_length=1, max_length=16, description="Our AE title.")
+    extra_sop_classes: tuple[str, ...] = Field(
+        (), description="Private or unknown SOP Class UIDs to accept as well; '*' accepts any."
+    )
+
+
+class Database(Section):
+    """PostgreSQL: embedded by default, or any server by URL."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="postgresql://user:password@host:port/hilum of an external server. "
+        "Default: the embedded server in the data folder.",
+    )
+    port: int = Field(15432, ge=0, le=65535, description="Loopback port of the embedded server.")
+
+
+class Hapi(Section):
+    """The HAPI FHIR server behind the gateway."""
+
+    url: str | None = Field(
+        None,
+        description="Base URL of a HAPI server that runs elsewhere (with our credential filter). "
+        "Default: the one that `hilum up` starts.",
+    )
+    address: str = Field(
+        "127.0.0.1",
+        description="Address that the one we start listens on. Anything but loopback needs a "
+        "network that only our own processes share.",
+    )
+    port: int = Field(18080, ge=0, le=65535, description="Port of the one we start.")
+    heap: str = Field("1g", pattern=r"^\d+[mg]$", description="Java heap limit (-Xmx).")
+    home: Path = Field(
+        CHECKOUT / "hapi" / "target", description="Folder with hilum-hapi.jar and lib/."
+    )
+
+
+class Publish(Section):
+    """From the archive to FHIR."""
+
+    quiet_s: float = Field(
+        2.0, gt=0, description="Seconds without a new instance before a study is published."
+    )
+    default_issuer: str = Field(
+        "https://hilum.dev/fhir/sid/unspecified-issuer",
+        description="Identifier system for a PatientID that names no issuer.",
+    )
+
+    timezone: str | None = Field(
+        None,
+        description="Time zone of the site (IANA name) for studies that state none "
+        "(0008,0201); without it such times are written as dates only.",
+    )
+    issuer_of_ae: dict[str, str] = Field(
+        default_factory=dict,
+        description="Identifier system by calling AE title, for senders whose PatientIDs name no "
+        "issuer; in the environment as JSON.",
+    )
+
+
+class Inference(Section):
+    """The reference model and how it is run."""
+
+    enabled: bool = Field(True, description="Whether ImagingStudies trigger inference.")
+    model: Path | None = Field(None, description="Model bundle folder. Default: the packaged one.")
+    threads: int = Field(0, ge=0, description="Threads for ONNX Runtime; 0 lets it choose.")
+
+
+class Reports(Section):
+    """The report renditions."""
+
+    institution: str = Field("Hilum demonstration site", description="Name in the report header.")
+
+
+class Storage(Section):
+    """The archive."""
+
+    min_free_mib: int = Field(
+        512, ge=0, description="Refuse instances (0xA700, 507) below this much free disk."
+    )
