@@ -34,7 +34,7 @@ check: $(STAMP)  ## lint, format, types, import rules, house rules
 
 setup: $(STAMP) $(JAR) $(OHIF)  ## everything that `demo` and `test` need
 
-peers:  ## DCMTK, dicom3tools, Chromium, poppler for the tests, where apt can install them
+peers:  ## DCMTK, Orthanc, dicom3tools, Chromium, poppler for the tests, where apt can install them
 	@sh tools/peers.sh
 
 $(STAMP): requirements.txt pyproject.toml

@@ -4,6 +4,7 @@
 set -eu
 missing=""
 command -v storescu >/dev/null || missing="$missing dcmtk"
+command -v Orthanc >/dev/null || missing="$missing orthanc orthanc-dicomweb"
 command -v dciodvfy >/dev/null || missing="$missing dicom3tools"
 command -v chromium >/dev/null || missing="$missing chromium fonts-dejavu-core"
 command -v pdftotext >/dev/null || missing="$missing poppler-utils"
