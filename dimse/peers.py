@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from pydicom.charset import python_encoding
 from pydicom.uid import UID
 
-from archive.migrate import migrate
+from database import migrate
 
 SCHEMA = "dimse"
 MIGRATIONS = Path(__file__).parent / "migrations"
