@@ -45,6 +45,8 @@ class AuditEventKind(StrEnum):
     STORE = "store"
     QUERY = "query"
     RETRIEVE = "retrieve"
+    UPDATE = "update"
+    DELETE = "delete"
     FHIR_READ = "fhir-read"
     FHIR_SEARCH = "fhir-search"
     FHIR_WRITE = "fhir-write"

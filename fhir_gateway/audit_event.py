@@ -15,6 +15,9 @@ TYPES = {
     AuditEventKind.STORE: codes.AUDIT_DICOM_STORE,
     AuditEventKind.QUERY: codes.AUDIT_DICOM_QUERY,
     AuditEventKind.RETRIEVE: codes.AUDIT_ACCESS,
+    # PS3.15 A.5.3.5: one event for reading, changing and deleting; the action tells which.
+    AuditEventKind.UPDATE: codes.AUDIT_ACCESS,
+    AuditEventKind.DELETE: codes.AUDIT_ACCESS,
     AuditEventKind.FHIR_READ: codes.AUDIT_REST,
     AuditEventKind.FHIR_SEARCH: codes.AUDIT_REST,
     AuditEventKind.FHIR_WRITE: codes.AUDIT_REST,
