@@ -207,6 +207,27 @@ def like(value: str) -> str:
     return escaped.replace("*", "%").replace("?", "_")
 
 
+def attribute_condition(
+    container: str, folded: str, key: tuple[str, str], fuzzy: bool
+) -> Condition:
+    """A condition on any attribute of a DICOM JSON column.
+
+    Args:
+        container: SQL of the column with the DICOM JSON object.
+        folded: SQL of the column with its folded person names (`archive.header.folded_names`).
+        key: dotted tag path and the value to match.
+        fuzzy: each word of a person name matches the beginning of a component.
+
+    Raises:
+        QueryError: no attribute, or a value that its VR does not allow.
+    """
+    path, value = key
+    if not _PATH.fullmatch(path) or "\0" in value:
+        raise QueryError("a key is no attribute, or its value holds a NUL")
+    vr = dictionary_vr(int(path.rsplit(".", maxsplit=1)[-1], 16))
+    return _inside(container, path, vr, value, (folded, fuzzy))
+
+
 def _inside(
     container: str, path: str, vr: str, value: str, names: tuple[str, bool] | None
 ) -> Condition:
