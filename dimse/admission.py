@@ -9,6 +9,7 @@ from access import Caller
 from dimse.identity import UserIdentity
 from dimse.peer_table import PeerTable
 from dimse.peers import ALL_RIGHTS, Peer, Right
+from dimse.tls import has_name
 
 # PS3.8 9.3.4: result, source, reason.
 _CALLING_AE = (1, 1, 3)
@@ -117,4 +118,6 @@ def _mismatch(peer: Peer, applicant: Applicant) -> str | None:
         return "comes from an address that its entry does not allow"
     if (peer.tls or peer.tls_subject) and not applicant.secure:
         return "must come over TLS"
+    if peer.tls_subject and not has_name(applicant.tls_subject, peer.tls_subject):
+        return "its certificate has another name than its entry"
     return None
