@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from archive.keys import DicomJson, Page
+from archive.keys import JsonPage, Page
 from archive.match import LEVELS, Condition, LevelName, conditions
 from archive.query import Query
 
@@ -28,6 +28,16 @@ _ORDER = {
     "instance": "instance.study_uid, series.number nulls last, instance.series_uid,"
     " instance.number nulls last, instance.sop_uid",
 }
+# The path of a row's resource below the service root, as pieces of SQL.
+_URL_PARTS = {
+    "study": (("/studies/", "study.study_uid"),),
+    "series": (("/studies/", "series.study_uid"), ("/series/", "series.series_uid")),
+    "instance": (
+        ("/studies/", "instance.study_uid"),
+        ("/series/", "instance.series_uid"),
+        ("/instances/", "instance.sop_uid"),
+    ),
+}
 # What names the row itself in every answer, whichever levels are returned.
 _KEYS: dict[LevelName, str] = {
     "study": "",
@@ -41,6 +51,35 @@ _KEYS: dict[LevelName, str] = {
 
 def search(connection: psycopg.Connection, level: LevelName, query: Query) -> Page:
     """The page of matches at `level`; raises QueryError for what cannot be matched."""
+    rows, has_more, total = _page(connection, level, query, _document(level, query), ())
+    return Page([row[0] for row in rows], has_more, total)
+
+
+def search_json(
+    connection: psycopg.Connection, level: LevelName, query: Query, base_url: str
+) -> JsonPage:
+    """The same page as text that is never parsed here, each item with its RetrieveURL.
+
+    jsonb keeps keys of one length in the order of their bytes, which is the order that PS3.18
+    F.2.2 asks for.
+    """
+    where_to = " || ".join(f"'{word}' || {column}" for word, column in _URL_PARTS[level])
+    document = (
+        f"({_document(level, query)} || jsonb_build_object('00081190', jsonb_build_object("
+        f"'vr', 'UR', 'Value', jsonb_build_array(%s || {where_to}))))::text"
+    )
+    rows, has_more, total = _page(connection, level, query, document, (base_url,))
+    return JsonPage([row[0] for row in rows], has_more, total)
+
+
+def _page(
+    connection: psycopg.Connection,
+    level: LevelName,
+    query: Query,
+    document: str,
+    before: tuple[Any, ...],
+) -> tuple[list[tuple[Any, ...]], bool, int | None]:
+    """Rows of one page, whether more match, and how many in all where that is known."""
     wanted = conditions(level, query.match, query.fuzzy)
     if query.studies is not None:
         wanted.append(Condition(f"{level}.study_uid = any(%s)", (sorted(query.studies),)))
@@ -48,19 +87,19 @@ def search(connection: psycopg.Connection, level: LevelName, query: Query) -> Pa
     parameters: list[Any] = [p for condition in wanted for p in condition.parameters]
     limit = None if query.limit is None else max(0, query.limit) + 1
     statement = (
-        f"select {_document(level, query)} from {_FROM[level]} where {where}"
+        f"select {document} from {_FROM[level]} where {where}"
         f" order by {_ORDER[level]} limit %s offset %s"
     )
-    rows = _rows(connection, statement, [*parameters, limit, query.offset])
-    items: list[DicomJson] = [row[0] for row in rows[: query.limit]]
-    has_more = len(rows) > len(items)
+    rows = _rows(connection, statement, [*before, *parameters, limit, query.offset])
+    has_more = query.limit is not None and len(rows) > query.limit
+    rows = rows[: query.limit]
     total: int | None = None
-    if not has_more and (items or query.offset == 0):
-        total = query.offset + len(items)
+    if not has_more and (rows or query.offset == 0):
+        total = query.offset + len(rows)
     elif query.count:
         counted = f"select count(*) from {_FROM[level]} where {where}"
         total = _rows(connection, counted, parameters)[0][0]
-    return Page(items, has_more, total)
+    return rows, has_more, total
 
 
 def _rows(

@@ -26,6 +26,7 @@ from archive.keys import (
     DicomJson,
     InstanceKey,
     InstanceRecord,
+    JsonPage,
     Page,
     SeriesMetadata,
     Source,
@@ -34,7 +35,7 @@ from archive.keys import (
 from archive.match import LevelName
 from archive.migrate import migrate
 from archive.query import Query
-from archive.search import search
+from archive.search import search, search_json
 from archive.summary import StudySummary
 from archive.writer import Job, Writer, database_error
 
@@ -147,6 +148,11 @@ class Archive:
         """Instances that match. Raises QueryError."""
         return self._search("instance", query)
 
+    def page(self, level: LevelName, query: Query, base_url: str) -> JsonPage:
+        """A page as ready JSON texts with RetrieveURLs below `base_url`. Raises QueryError."""
+        with self._connection() as connection:
+            return search_json(connection, level, query, base_url)
+
     def instance(self, key: InstanceKey) -> InstanceRecord:
         """One instance. Raises InstanceNotFound."""
         with self._connection() as connection:
@@ -208,6 +214,11 @@ class Archive:
         """
         with self._connection() as connection:
             return feed.changes(connection, after, limit)
+
+    def last_change(self) -> int:
+        """Sequence number of the newest change; 0 before the first."""
+        with self._connection() as connection:
+            return feed.last_sequence(connection)
 
     def study_summary(self, study: str) -> StudySummary | None:
         """What other standards say about a study; None if it is not stored."""
