@@ -1,0 +1,79 @@
+"""Which presentation contexts a batch of instances needs, and on which one each of them goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from dimse.peers import Peer
+from dimse.scu_association import Accepted
+from dimse.scu_negotiation import CONTEXTS, Proposal
+from dimse.sender_file import Outgoing
+
+EXPLICIT_LE, IMPLICIT_LE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+
+
+class Transcoder(Protocol):
+    """Makes a copy of a file in another transfer syntax."""
+
+    def can_make(self, source: str, target: str) -> bool:
+        """Whether files in `source` can become `target`, as far as the names tell."""
+
+    def make(self, path: Path, target: str) -> Path:
+        """The copy, kept at least until the next one is made. Raises NotSendable."""
+
+
+def batches(items: Sequence[Outgoing], peer: Peer) -> Iterator[list[Outgoing]]:
+    """The items in groups whose presentation contexts one association can carry."""
+    group: dict[str, list[str]] = {}
+    for sop_class, syntaxes in by_class(items).items():
+        if group and len(proposals({**group, sop_class: syntaxes}, peer)) > CONTEXTS:
+            yield [one for one in items if one.sop_class in group]
+            group = {}
+        group[sop_class] = syntaxes
+    if group:
+        yield [one for one in items if one.sop_class in group]
+
+
+def by_class(items: Iterable[Outgoing]) -> dict[str, list[str]]:
+    """The stored transfer syntaxes of each SOP class."""
+    found: dict[str, list[str]] = {}
+    for sop_class, syntax in dict.fromkeys((one.sop_class, one.transfer_syntax) for one in items):
+        found.setdefault(sop_class, []).append(syntax)
+    return found
+
+
+def proposals(syntaxes: dict[str, list[str]], peer: Peer) -> list[Proposal]:
+    """One context for each class and syntax, so that the peer's answer tells about each one.
+
+    Beside what is stored: what the peer likes, and the two that every image can be turned into.
+    """
+    made = []
+    for sop_class, stored in syntaxes.items():
+        wanted = dict.fromkeys([*peer.transfer_syntaxes, *stored, EXPLICIT_LE, IMPLICIT_LE])
+        # A class with that many syntaxes is made of oddities; the stored ones matter most.
+        made += [Proposal(sop_class, (syntax,)) for syntax in islice(wanted, CONTEXTS)]
+    return made
+
+
+def choose(
+    contexts: Sequence[Accepted], item: Outgoing, peer: Peer, transcoder: Transcoder | None
+) -> Accepted | None:
+    """The context to send on: the stored syntax unless the peer likes others better."""
+    accepted = {
+        one.transfer_syntax: one
+        for one in reversed(contexts)
+        if one.abstract_syntax == item.sop_class
+    }
+    stored = item.transfer_syntax
+    order = [*peer.transfer_syntaxes, stored, EXPLICIT_LE, IMPLICIT_LE]
+    if stored in peer.transfer_syntaxes:
+        order = [stored, *order]
+    for syntax in order:
+        if syntax not in accepted:
+            continue
+        if syntax == stored or (transcoder is not None and transcoder.can_make(stored, syntax)):
+            return accepted[syntax]
+    return None
