@@ -8,20 +8,22 @@ none costs one socket until its deadline and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
-from pynetdicom.pdu import A_ASSOCIATE_RQ
+
+from dimse import pdus
 
 log = structlog.get_logger(__name__)
 
 HEADER = 6
-ASSOCIATE_RQ = 0x01
+_FIXED = 68  # bytes of a request before its items
 _BACKLOG = 1024
 
 
@@ -46,23 +48,36 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A complete request, still in the socket's buffer, and what it proposes."""
+    """A complete A-ASSOCIATE-RQ as it came; only its fixed fields have been looked at."""
 
     connection: socket.socket
     address: tuple[str, int]
-    calling_ae: str
-    called_ae: str
-    abstract_syntaxes: tuple[str, ...] = field(default=())
+    pdu: bytes
+
+    @property
+    def called_ae(self) -> str:
+        """Called AE title."""
+        return self.pdu[10:26].decode("ascii", "replace").strip()
+
+    @property
+    def calling_ae(self) -> str:
+        """Calling AE title."""
+        return self.pdu[26:42].decode("ascii", "replace").strip()
 
 
 class Guard:
     """The accept loop. `take` gets each complete request and owns its socket from then on."""
 
     def __init__(
-        self, address: tuple[str, int], limits: Limits, take: Callable[[Request], None]
+        self,
+        address: tuple[str, int],
+        limits: Limits,
+        take: Callable[[Request], None],
+        allows: Callable[[str], bool],
     ) -> None:
         self._limits = limits
         self._take = take
+        self._allows = allows
         self._listener = _listen(address)
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
@@ -121,7 +136,7 @@ class Guard:
                 log.warning("connection not accepted", error=type(error).__name__)
                 time.sleep(0.01)
                 return
-            if len(self._waiting) >= self._limits.waiting:
+            if len(self._waiting) >= self._limits.waiting or not self._allows(str(address[0])):
                 connection.close()
                 continue
             try:
@@ -149,7 +164,7 @@ class Guard:
         except OSError:
             self._drop(waiting, "reset")
             return
-        if not data or data[0] != ASSOCIATE_RQ:
+        if not data or data[0] != pdus.ASSOCIATE_RQ:
             self._drop(waiting, "closed" if not data else "no association request")
             return
         if len(data) < waiting.need:
@@ -158,31 +173,27 @@ class Guard:
             return
         if waiting.need == HEADER:
             length = int.from_bytes(data[2:6], "big")
-            if length > self._limits.request_bytes:
-                self._drop(waiting, "request too long")
+            if not _FIXED <= length <= self._limits.request_bytes:
+                self._drop(waiting, "request too long or too short")
                 return
             waiting.need = HEADER + length
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, waiting.need)
             self._look(waiting, woken=False)
             return
-        self._hand_over(waiting, data)
+        self._hand_over(waiting)
 
-    def _hand_over(self, waiting: Waiting, data: bytes) -> None:
-        try:
-            request = read_request(waiting, data)
-        # Whatever pynetdicom's decoder trips over, this loop serves everybody else.
-        except Exception as error:  # noqa: BLE001
-            self._drop(waiting, f"malformed request ({type(error).__name__})")
-            return
+    def _hand_over(self, waiting: Waiting) -> None:
+        connection = waiting.connection
         self._forget(waiting)
-        waiting.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        waiting.connection.setblocking(True)
         try:
-            self._take(request)
-        # As above: one association that cannot be started must not end the accept loop.
+            data = connection.recv(waiting.need)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            connection.setblocking(True)
+            self._take(Request(connection, waiting.address, data))
+        # One association that cannot be started must not end the loop that serves everybody.
         except Exception:
             log.exception("association not started", peer=waiting.address[0])
-            waiting.connection.close()
+            connection.close()
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -199,21 +210,15 @@ class Guard:
         self._waiting.pop(waiting.connection.fileno(), None)
 
 
-def read_request(waiting: Waiting, data: bytes) -> Request:
-    """AE titles and proposed abstract syntaxes of a complete A-ASSOCIATE-RQ PDU."""
-    pdu = A_ASSOCIATE_RQ()
-    pdu.decode(data)
-    primitive = pdu.to_primitive()
-    return Request(
-        connection=waiting.connection,
-        address=waiting.address,
-        calling_ae=str(primitive.calling_ae_title).strip(),
-        called_ae=str(primitive.called_ae_title).strip(),
-        abstract_syntaxes=tuple(
-            str(context.abstract_syntax)
-            for context in primitive.presentation_context_definition_list
-        ),
-    )
+def refuse(connection: socket.socket) -> None:
+    """Reject for now because there are too many associations (PS3.8 9.3.4), and close.
+
+    Called by the accept loop, so that it waits for nobody.
+    """
+    with connection, contextlib.suppress(OSError):
+        connection.setblocking(False)
+        connection.sendall(pdus.rejection(*pdus.LOCAL_LIMIT))
+        connection.shutdown(socket.SHUT_WR)
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:

@@ -1,4 +1,5 @@
-"""Audit of stored instances: one record per association, study and outcome, not one per slice."""
+"""Audit of associations: what was stored (one record per association, study and outcome, not one
+per slice), asked for, fetched and refused."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 import structlog
 
@@ -14,6 +16,17 @@ from access import AuditEventKind, AuditRecord, AuditSpool, Caller
 from access.audit import AuditUnavailable
 
 log = structlog.get_logger(__name__)
+
+Outcome = Literal["success", "minor", "serious", "major"]
+Action = Literal["C", "R", "U", "D", "E"]
+
+# AuditEvent.action: create, read, update, delete; a query is an execution (DICOM PS3.15 A.5.3).
+_ACTION: dict[AuditEventKind, Action] = {
+    AuditEventKind.STORE: "C",
+    AuditEventKind.RETRIEVE: "R",
+    AuditEventKind.UPDATE: "U",
+    AuditEventKind.DELETE: "D",
+}
 
 
 @dataclass(slots=True)
@@ -32,12 +45,14 @@ class Ledger:
         self._groups: dict[tuple[int, str | None], _Group] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dimse-ledger", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def add(self, association: int, caller: Caller, study: str | None, outcome: str) -> None:
         """Count one C-STORE; `outcome` is "stored", "duplicate" or the name of the refusal."""
         with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="dimse-ledger", daemon=True)
+                self._thread.start()
             group = self._groups.setdefault((association, study), _Group(caller))
             group.counts[outcome] += 1
 
@@ -47,12 +62,40 @@ class Ledger:
 
     def refuse(self, caller: Caller, why: str) -> None:
         """Record an association that was not accepted."""
-        self._write(caller, AuditEventKind.DENIED, "minor", None, why)
+        self.event(caller, AuditEventKind.DENIED, "minor", detail=why)
+
+    def event(
+        self,
+        caller: Caller,
+        kind: AuditEventKind,
+        outcome: Outcome,
+        study: str | None = None,
+        detail: str | None = None,
+        *,
+        query: str | None = None,
+    ) -> None:
+        """Record one thing at once; neither `detail` nor `query` ever holds patient data."""
+        record = AuditRecord(
+            action=_ACTION.get(kind, "E"),
+            event=kind,
+            outcome=outcome,
+            caller=caller,
+            at=datetime.now(UTC),
+            study=study,
+            detail=detail,
+            query=query,
+        )
+        try:
+            self._audit.record(record)
+        except AuditUnavailable:
+            # It is done and acknowledged; the log is the last place left to say so.
+            log.exception("audit record lost", study=study, detail=detail)
 
     def close(self) -> None:
         """Record what is left."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._record(self._keys())
 
     def _keys(self) -> list[tuple[int, str | None]]:
@@ -73,24 +116,6 @@ class Ledger:
             if group is None:
                 continue
             refused = set(group.counts) - {"stored", "duplicate"}
-            outcome = "minor" if refused else "success"
+            outcome: Outcome = "minor" if refused else "success"
             detail = ", ".join(f"{name}: {n}" for name, n in sorted(group.counts.items()))
-            self._write(group.caller, AuditEventKind.STORE, outcome, key[1], detail)
-
-    def _write(
-        self, caller: Caller, event: AuditEventKind, outcome: str, study: str | None, detail: str
-    ) -> None:
-        record = AuditRecord(
-            action="E" if event is AuditEventKind.DENIED else "C",
-            event=event,
-            outcome="success" if outcome == "success" else "minor",
-            caller=caller,
-            at=datetime.now(UTC),
-            study=study,
-            detail=detail,
-        )
-        try:
-            self._audit.record(record)
-        except AuditUnavailable:
-            # The instances are stored and acknowledged; the log is the last place left to say so.
-            log.exception("audit record lost", study=study, detail=detail)
+            self.event(group.caller, AuditEventKind.STORE, outcome, key[1], detail)

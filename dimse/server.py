@@ -1,34 +1,37 @@
-"""The DIMSE process's server: guard in front, pynetdicom behind, archive underneath."""
+"""The DIMSE process's server: guard in front, services behind, archive underneath."""
 
 from __future__ import annotations
 
-import socket
-import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
-from pynetdicom.transport import AssociationServer
+from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from access import AuditSpool, Caller
 from archive import Archive
-from dimse.contexts import acceptable
+from dimse import pdus
+from dimse.admission import Admission, Applicant, Rejected
+from dimse.association_handover import Accepted, Handover
+from dimse.association_register import Most, Open, Register
+from dimse.association_socket import LimitedSocket
 from dimse.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
-from dimse.guard import Guard, Limits, Request
+from dimse.guard import Guard, Limits, Request, refuse
 from dimse.ledger import Ledger
+from dimse.negotiation import identity_of, negotiate
 from dimse.pace import quicken
+from dimse.services import Service, Services
 from dimse.status import SUCCESS
-from dimse.store import caller_of, on_c_store
+from dimse.store import on_c_store
 
 log = structlog.get_logger(__name__)
 
-# PS3.8 9.3.4: rejected transient, by the presentation-related provider, local limit exceeded.
-_LOCAL_LIMIT = struct.pack(">BBLBBBB", 0x03, 0, 4, 0, 2, 3, 2)
 _IDLE_AT_STOP_S = 1.0
 
 
@@ -38,52 +41,45 @@ class DimseConfig:
 
     Attributes:
         port: 0 takes a free port; `DimseServer.address` tells which.
-        check_called_ae: Refuse associations that call another AE title than ours.
         extra_sop_classes: Private or unknown SOP Class UIDs to take as well; "*" takes any.
         maximum_pdu: Largest P-DATA-TF we ask peers to send, in bytes.
-        maximum_associations: More than these at once are refused (transient).
         idle_s: An association without any message for so long is aborted.
+        artim_s: So long a peer has to close after a release, abort or rejection.
     """
 
     host: str = "127.0.0.1"
     port: int = 11112
     ae_title: str = "HILUM"
-    check_called_ae: bool = False
     extra_sop_classes: tuple[str, ...] = ()
     maximum_pdu: int = 1024 * 1024
-    maximum_associations: int = 100
+    most: Most = field(default_factory=Most)
     idle_s: float = 60.0
+    artim_s: float = 5.0
     limits: Limits = field(default_factory=Limits)
 
 
-class _Handover(AssociationServer):
-    """pynetdicom's server without a socket of its own: it gets accepted ones from the guard."""
-
-    def server_bind(self) -> None:
-        """Bind nothing: the guard has the port."""
-
-    def server_activate(self) -> None:
-        """Listen to nothing."""
-
-
-@dataclass(slots=True)
-class _Live:
-    association: Association
-    last: float
-    busy: bool = False
-
-
 class DimseServer:
-    """Answers C-ECHO and C-STORE on one port."""
+    """Answers verification, storage and the services it is given, on one port."""
 
-    def __init__(self, config: DimseConfig, archive: Archive, audit: AuditSpool) -> None:
+    def __init__(
+        self,
+        config: DimseConfig,
+        archive: Archive,
+        audit: AuditSpool,
+        admission: Admission,
+        services: Sequence[Service] = (),
+    ) -> None:
         self._config = config
         self._archive = archive
+        self._admission = admission
+        self._services = Services(services)
         self._ledger = Ledger(audit)
-        self._live: dict[int, _Live] = {}
-        self._lock = threading.Lock()
+        self._register = Register(config.most)
+        self._entries: dict[int, Open] = {}
         self._stopped = False
-        self._guard = Guard((config.host, config.port), config.limits, self._take)
+        self._guard = Guard(
+            (config.host, config.port), config.limits, self._take, admission.allows_address
+        )
         self._handover = self._make_handover()
 
     @property
@@ -94,8 +90,12 @@ class DimseServer:
     @property
     def associations(self) -> int:
         """Associations that are open now."""
-        with self._lock:
-            return len(self._live)
+        return len(self._register)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where services record what they did."""
+        return self._ledger
 
     def start(self) -> None:
         """Begin to accept associations."""
@@ -110,97 +110,122 @@ class DimseServer:
         self._guard.stop()
         deadline = time.monotonic() + timeout_s
         while self.associations and time.monotonic() < deadline:
-            self._abort(lambda one: not one.busy and time.monotonic() - one.last > _IDLE_AT_STOP_S)
+            self._register.abort(_is_idle)
             time.sleep(0.05)
-        self._abort(lambda _: True)
+        self._register.abort(lambda _: True)
         # Aborting is done by each association's own thread.
         while self.associations and time.monotonic() < deadline + 5:
             time.sleep(0.02)
         self._handover.server_close()
         self._ledger.close()
 
-    def _make_handover(self) -> _Handover:
+    def _make_handover(self) -> Handover:
         config = self._config
         # Without this pynetdicom formats every message for its debug log, wanted or not.
         _config.LOG_HANDLER_LEVEL = "none"
         ae = AE(config.ae_title)
         ae.maximum_pdu_size = config.maximum_pdu
-        ae.maximum_associations = config.maximum_associations + 1  # ours is the limit that counts
-        ae.require_called_aet = config.check_called_ae
         ae.network_timeout = config.idle_s
+        ae.acse_timeout = config.artim_s
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION
         handlers: list[evt.EventHandlerType] = [
-            (evt.EVT_CONN_OPEN, self._on_open),
-            (evt.EVT_REQUESTED, self._on_requested),
-            (evt.EVT_REJECTED, self._on_rejected),
-            (evt.EVT_CONN_CLOSE, self._on_close),
             (evt.EVT_C_ECHO, self._on_c_echo),
             (evt.EVT_C_STORE, self._on_c_store),
+            *self._services.handlers(),
         ]
-        return _Handover(ae, self.address, config.ae_title, [], evt_handlers=handlers)
+        return Handover(ae, self.address, self._services, handlers)
 
     def _take(self, request: Request) -> None:
-        """Start an association for a request that the guard has seen whole."""
-        if self.associations >= self._config.maximum_associations:
-            caller = Caller(request.calling_ae, "modality", address=request.address[0])
-            self._ledger.refuse(caller, "local limit of associations exceeded")
+        """Start a thread for a request that the guard has seen whole."""
+        entry = self._register.enter(request.address[0], request.calling_ae)
+        if isinstance(entry, str):
+            self._ledger.refuse(_stranger(request), entry)
             refuse(request.connection)
             return
-        self._handover.process_request(request.connection, request.address)
+        threading.Thread(
+            target=self._serve, args=(request, entry), name="dimse-association", daemon=True
+        ).start()
 
-    def _on_open(self, event: evt.Event) -> None:
-        quicken(event.assoc)
-        with self._lock:
-            self._live[id(event.assoc)] = _Live(event.assoc, time.monotonic())
+    def _serve(self, request: Request, entry: Open) -> None:
+        try:
+            accepted = self._decide(request)
+            if accepted is not None:
+                self._hand_over(accepted, entry)
+        # The end of a thread: one association that fails must not leave its place taken.
+        except Exception:
+            log.exception("association failed", peer=request.address[0])
+            request.connection.close()
+        finally:
+            self._register.leave(entry)
 
-    def _on_requested(self, event: evt.Event) -> None:
-        """Offer exactly what this peer proposes and we take: see `contexts.acceptable`."""
-        primitive = event.assoc.requestor.primitive
-        proposed = primitive.presentation_context_definition_list if primitive else []
-        contexts = acceptable(proposed, self._config.extra_sop_classes)
-        event.assoc.acceptor.supported_contexts = contexts
+    def _decide(self, request: Request) -> Accepted | None:
+        """Let the peer in, or tell it why not and close."""
+        try:
+            primitive = _read(request)
+        # Whatever pynetdicom's decoder trips over, the peer has sent it.
+        except Exception as error:  # noqa: BLE001
+            log.info("malformed request", peer=request.address[0], error=type(error).__name__)
+            pdus.part(request.connection, pdus.abortion(pdus.BY_USER), self._config.artim_s)
+            return None
+        applicant = Applicant(
+            address=request.address[0],
+            calling_ae=request.calling_ae,
+            called_ae=request.called_ae,
+            identity=identity_of(primitive),
+        )
+        who = self._admission.decide(applicant)
+        if isinstance(who, Rejected):
+            self._ledger.refuse(_stranger(request), f"association rejected: {who.why}")
+            answer = pdus.rejection(who.result, who.source, who.reason)
+            pdus.part(request.connection, answer, self._config.artim_s)
+            return None
+        agreement = negotiate(primitive, who, self._services, self._config.extra_sop_classes)
+        return Accepted(request, primitive, who, agreement)
 
-    def _on_rejected(self, event: evt.Event) -> None:
-        self._ledger.refuse(caller_of(event), "association rejected")
-
-    def _on_close(self, event: evt.Event) -> None:
-        # In this order: who waits for the last association may close the audit spool next.
-        self._ledger.end(id(event.assoc))
-        with self._lock:
-            self._live.pop(id(event.assoc), None)
+    def _hand_over(self, accepted: Accepted, entry: Open) -> None:
+        """Let pynetdicom serve an association, in this thread and one of its own."""
+        association = self._handover.make(accepted, LimitedSocket)
+        quicken(association)
+        key = id(association)
+        self._entries[key] = entry
+        entry.abort = association.abort
+        try:
+            association.run()
+        finally:
+            # In this order: who waits for the last association may close the audit spool next.
+            self._ledger.end(key)
+            self._entries.pop(key, None)
 
     def _on_c_echo(self, event: evt.Event) -> int:
-        self._mark(event, busy=False)
+        self._mark(event.assoc, busy=False)
         return SUCCESS
 
     def _on_c_store(self, event: evt.Event) -> int | Dataset:
-        self._mark(event, busy=True)
+        self._mark(event.assoc, busy=True)
         try:
             return on_c_store(event, self._archive, self._ledger)
         finally:
-            self._mark(event, busy=False)
+            self._mark(event.assoc, busy=False)
 
-    def _mark(self, event: evt.Event, *, busy: bool) -> None:
-        live = self._live.get(id(event.assoc))
-        if live is not None:
-            live.busy, live.last = busy, time.monotonic()
-
-    def _abort(self, chosen: Callable[[_Live], bool]) -> None:
-        with self._lock:
-            ended = [one.association for one in self._live.values() if chosen(one)]
-        for association in ended:
-            association.abort()
+    def _mark(self, association: Association, *, busy: bool) -> None:
+        entry = self._entries.get(id(association))
+        if entry is not None:
+            entry.mark(busy=busy)
 
 
-def refuse(connection: socket.socket) -> None:
-    """Reject for now because there are too many associations (PS3.8 9.3.4), and close."""
-    with connection:
-        connection.settimeout(1.0)
-        try:
-            # Unread bytes would turn our close into a reset that overtakes the answer.
-            connection.recv(128 * 1024)
-            connection.sendall(_LOCAL_LIMIT)
-            connection.shutdown(socket.SHUT_WR)
-        except OSError:
-            log.info("peer left before it was refused")
+def _is_idle(one: Open) -> bool:
+    return not one.busy and time.monotonic() - one.last > _IDLE_AT_STOP_S
+
+
+def _stranger(request: Request) -> Caller:
+    return Caller(request.calling_ae, "modality", address=request.address[0])
+
+
+def _read(request: Request) -> A_ASSOCIATE:
+    pdu = A_ASSOCIATE_RQ()
+    pdu.decode(request.pdu)
+    primitive = pdu.to_primitive()
+    if not primitive.presentation_context_definition_list:
+        raise ValueError("no presentation contexts")
+    return primitive

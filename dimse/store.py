@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
-from access import Caller
 from archive import Archive, ArchiveError, Source
+from dimse.association import admitted
 from dimse.fileheader import file_header
 from dimse.ledger import Ledger
 from dimse.status import SUCCESS, failure_of, response
@@ -26,7 +26,7 @@ def on_c_store(event: Event, archive: Archive, ledger: Ledger) -> int | Dataset:
     Success is sent only once the instance is on disk: the sender may delete its own copy as soon
     as it reads the answer.
     """
-    caller = caller_of(event)
+    caller = admitted(event.assoc).caller
     request = cast(C_STORE, event.request)
     sop_class, instance = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
     syntax = str(event.context.transfer_syntax)
@@ -50,13 +50,3 @@ def on_c_store(event: Event, archive: Archive, ledger: Ledger) -> int | Dataset:
         return response(failure)
     ledger.add(association, caller, stored.key.study, stored.outcome)
     return SUCCESS
-
-
-def caller_of(event: Event) -> Caller:
-    """The peer of the association."""
-    requestor = event.assoc.requestor
-    return Caller(
-        subject=str(requestor.ae_title).strip(),
-        kind="modality",
-        address=str(requestor.address),
-    )

@@ -6,7 +6,11 @@ import signal
 import threading
 
 from archive import Archive
+from dimse.admission import Admission, AdmissionConfig
+from dimse.peer_table import PeerTable
+from dimse.peers import Peers
 from dimse.server import DimseConfig, DimseServer
+from dimse.services import Service
 from hilum import marks, wiring
 from hilum.settings import Settings
 
@@ -20,13 +24,17 @@ def serve(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     archive = Archive.open(wiring.archive_config(settings))
     audit = wiring.audit_spool(settings, "dimse")
-    server = DimseServer(dimse_config(settings), archive, audit)
+    peers = PeerTable(Peers(wiring.database_url(settings)).dsn)
+    admission = Admission(admission_config(settings), peers)
+    services: list[Service] = []
+    server = DimseServer(dimse_config(settings), archive, audit, admission, services)
     try:
         server.start()
         marks.say_ready(settings.data, "dimse")
         stop.wait()
         server.stop(DRAIN_S)
     finally:
+        peers.close()
         archive.close()
         audit.close()
 
@@ -40,3 +48,8 @@ def dimse_config(settings: Settings) -> DimseConfig:
         ae_title=part.ae_title,
         extra_sop_classes=part.extra_sop_classes,
     )
+
+
+def admission_config(settings: Settings) -> AdmissionConfig:
+    """Who may open associations."""
+    return AdmissionConfig(ae_title=settings.dimse.ae_title)

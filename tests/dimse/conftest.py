@@ -10,6 +10,8 @@ import pytest
 from access import AuditSpool
 from archive import Archive, ArchiveConfig
 from dimse import DimseConfig, DimseServer, Peer
+from dimse.admission import Admission, AdmissionConfig
+from dimse.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,18 @@ def archive(postgres, tmp_path_factory):
 
 @pytest.fixture
 def open_door(archive, tmp_path):
-    """Start a server with a configuration of the test's own."""
+    """Start a server with a configuration, an admission and services of the test's own.
+
+    `services`: a list, or a function of archive and ledger that gives one.
+    """
     started = []
 
-    def start(**settings):
+    def start(admission=None, services=(), **settings):
         audit = AuditSpool(tmp_path / f"audit-{len(started)}", "dimse")
-        server = DimseServer(DimseConfig(port=0, **settings), archive, audit)
+        admission = admission or Admission(AdmissionConfig())
+        if callable(services):
+            services = services(archive, Ledger(audit))
+        server = DimseServer(DimseConfig(port=0, **settings), archive, audit, admission, services)
         server.start()
         started.append((server, audit))
         return Door(server, archive, tmp_path / f"audit-{len(started) - 1}")

@@ -1,0 +1,110 @@
+"""pynetdicom behind our guard: it serves associations that we have negotiated.
+
+pynetdicom 3 has no public way to bring one's own transport, negotiation and decisions; its parts
+are put together here, and only here, as its own request handler does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pynetdicom import AE, evt
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.acse import ACSE
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.transport import AddressInformation, AssociationServer, AssociationSocket
+
+from dimse.admission import Admitted
+from dimse.association import admit
+from dimse.guard import Request
+from dimse.negotiation import Agreement, extended_answers, extended_of, identity_answer
+from dimse.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An association that was let in: by which request, as whom, with which contexts."""
+
+    request: Request
+    primitive: A_ASSOCIATE
+    who: Admitted
+    agreement: Agreement
+
+
+class Handover(AssociationServer):
+    """pynetdicom's server without a socket of its own: it gets accepted ones from the guard."""
+
+    def __init__(
+        self,
+        ae: AE,
+        address: tuple[str, int],
+        services: Services,
+        handlers: Sequence[evt.EventHandlerType],
+    ) -> None:
+        self._our_services = services
+        super().__init__(ae, address, ae.ae_title, [], evt_handlers=list(handlers))
+
+    def server_bind(self) -> None:
+        """Bind nothing: the guard has the port."""
+
+    def server_activate(self) -> None:
+        """Listen to nothing."""
+
+    def make(
+        self, accepted: Accepted, transport: Callable[[Association, Request], AssociationSocket]
+    ) -> Association:
+        """An association that is ready to be run, by `run` in this thread or by `start`."""
+        association = Association(self.ae, MODE_ACCEPTOR)
+        association._server = self
+        admit(association, accepted.who)
+        association.acse = _Acceptor(association, accepted, self._our_services)
+        association.set_socket(transport(association, accepted.request))
+        acceptor = association.acceptor
+        acceptor.maximum_length = self.ae.maximum_pdu_size
+        acceptor.ae_title = self.ae_title
+        acceptor.address_info = AddressInformation.from_tuple(self.server_address)
+        acceptor.implementation_class_uid = self.ae.implementation_class_uid
+        acceptor.implementation_version_name = self.ae.implementation_version_name
+        association.requestor.address_info = AddressInformation.from_tuple(accepted.request.address)
+        self._bind_all(association)
+        evt.trigger(association, evt.EVT_CONN_OPEN, {"address": accepted.request.address})
+        return association
+
+    def _bind_all(self, association: Association) -> None:
+        for event, bound in self._handlers.items():
+            pairs = [bound] if isinstance(bound, tuple) else bound
+            for handler, arguments in cast(Any, pairs):
+                association.bind(event, handler, arguments)
+
+
+class _Acceptor(ACSE):
+    """Answers the request as it was agreed, instead of negotiating by pynetdicom's own rules."""
+
+    def __init__(self, association: Association, accepted: Accepted, services: Services) -> None:
+        super().__init__(association)
+        self._accepted = accepted
+        self._services = services
+
+    def _negotiate_as_acceptor(self) -> None:
+        request = cast(A_ASSOCIATE, self.requestor.primitive)
+        self.requestor.ae_title = request.calling_ae_title
+        agreement = self._accepted.agreement
+        self.assoc._accepted_cx = {
+            cast(int, context.context_id): context for context in agreement.accepted
+        }
+        self.assoc._rejected_cx = [one for one in agreement.contexts if one.result != 0]
+        answers = self._services.extended(self.assoc, extended_of(request))
+        confirmed = identity_answer(self._accepted.who.identity_response)
+        for role in agreement.roles:
+            self.acceptor.add_negotiation_item(role)
+        for item in extended_answers(answers):
+            self.acceptor.add_negotiation_item(item)
+        if confirmed is not None:
+            self.acceptor.add_negotiation_item(confirmed)
+        self.send_accept()
+        evt.trigger(self.assoc, evt.EVT_ACCEPTED, {})
+        self.assoc.is_established = True
+        evt.trigger(self.assoc, evt.EVT_ESTABLISHED, {})
