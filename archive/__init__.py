@@ -5,6 +5,7 @@ from archive.errors import (
     ArchiveError,
     ArchiveUnavailable,
     ContentConflict,
+    Corrupted,
     FrameNotFound,
     IdentityMismatch,
     InstanceNotFound,
@@ -18,12 +19,13 @@ from archive.errors import (
     Truncated,
     WrongStudy,
 )
-from archive.files import Incoming
+from archive.incoming import Incoming
 from archive.keys import (
     BulkData,
     Change,
     InstanceKey,
     InstanceRecord,
+    JsonPage,
     Page,
     SeriesMetadata,
     Source,
@@ -41,6 +43,7 @@ __all__ = [
     "BulkData",
     "Change",
     "ContentConflict",
+    "Corrupted",
     "FrameNotFound",
     "IdentityMismatch",
     "Incoming",
@@ -49,6 +52,7 @@ __all__ = [
     "InstanceRecord",
     "InstanceSummary",
     "InvalidUid",
+    "JsonPage",
     "MissingAttribute",
     "NotDicom",
     "OutOfSpace",

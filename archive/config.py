@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 MIB = 1024 * 1024
 
@@ -20,7 +21,10 @@ class ArchiveConfig:
         depth_limit: Deepest nesting of sequences that is parsed.
         element_limit: Largest number of elements in one instance that is parsed.
         connections: Size of the connection pool.
-        synchronise_files: False trades durability for speed (tests of other things only).
+        durable: False answers before the bytes are on disk. Faster, and unsafe: after a power cut
+            or a crash of the machine, instances whose sender was told success may be gone.
+        preamble: What becomes of the 128 bytes before the DICM prefix. "zero" clears them, so
+            that a file that is also a program or a picture is stored as DICOM alone.
     """
 
     root: Path
@@ -30,4 +34,5 @@ class ArchiveConfig:
     depth_limit: int = 40
     element_limit: int = 2_000_000
     connections: int = 8
-    synchronise_files: bool = True
+    durable: bool = True
+    preamble: Literal["zero", "keep"] = "zero"

@@ -71,5 +71,12 @@ class FrameNotFound(ArchiveError):
     """The instance has no such frame, or its frames cannot be told apart."""
 
 
+class Corrupted(ArchiveError):
+    """The bytes on disk differ from what was stored; they are not given out as a whole."""
+
+    def __init__(self, key: InstanceKey) -> None:
+        super().__init__(f"the bytes of {key.instance} differ from what was stored", key)
+
+
 class QueryError(ArchiveError):
     """The query names an attribute or a value that cannot be matched."""

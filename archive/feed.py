@@ -12,8 +12,8 @@ from archive.summary import InstanceSummary, SeriesSummary, StudySummary
 def changes(connection: psycopg.Connection, after: int, limit: int) -> list[Change]:
     """Changes behind `after`, in the order of their commits."""
     rows = connection.execute(
-        "select study_uid, series_uid, sop_uid, sequence, kind, at, source, reason from archive.change"
-        " where sequence > %s order by sequence limit %s",
+        "select study_uid, series_uid, sop_uid, sequence, kind, at, source, reason"
+        " from archive.change where sequence > %s order by sequence limit %s",
         [after, limit],
     )
     return [
@@ -41,8 +41,7 @@ def study_summary(connection: psycopg.Connection, study: str) -> StudySummary | 
         connection.execute("set transaction isolation level repeatable read, read only")
         row = connection.execute(
             "select attributes, changed_at, sources, patient_mismatch, last_change"
-            " from archive.study"
-            " where study_uid = %s",
+            " from archive.study where study_uid = %s",
             [study],
         ).fetchone()
         if row is None:

@@ -1,36 +1,26 @@
 """Files of the archive: temporary ones on their way in, and their final, durable place.
 
-A final name holds a part of the content's digest. Two peers that send the same SOP Instance UID
-with different content at once can therefore never overwrite each other; the index decides which
-one is served.
+A final name is never used twice. Two peers that send the same SOP Instance UID at once can
+therefore never overwrite each other, and the removal of a deleted file never meets one that was
+stored again; the index decides which file is served.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import io
 import os
+import secrets
 import shutil
 import uuid
 from pathlib import Path
 from threading import Lock
-from typing import Self
 
 from archive.config import ArchiveConfig
-from archive.errors import ArchiveUnavailable, OutOfSpace
+from archive.errors import OutOfSpace
+from archive.incoming import Incoming, disk_error
 from archive.keys import InstanceKey
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_BUFFER = 1024 * 1024
-
-
-def disk_error(error: OSError) -> OutOfSpace | ArchiveUnavailable:
-    """What a failed write means to the sender."""
-    if error.errno in _NO_ROOM:
-        return OutOfSpace("the disk has no room")
-    return ArchiveUnavailable(f"the disk refused a write ({errno.errorcode.get(error.errno or 0)})")
 
 
 def sync(path: Path) -> None:
@@ -40,50 +30,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class Incoming:
-    """A Part 10 file on its way in: a temporary file that vanishes unless it is stored."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.size = 0
-        self._file = io.BufferedWriter(path.open("xb", buffering=0), _BUFFER)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append bytes; raises OutOfSpace or ArchiveUnavailable if the disk refuses them."""
-        try:
-            self.size += self._file.write(data)
-        except OSError as error:
-            raise disk_error(error) from error
-
-    def finish(self, *, synchronise: bool) -> None:
-        """Close the file, on the disk if `synchronise`; nothing can be written afterwards."""
-        try:
-            self._file.flush()
-            if synchronise:
-                os.fsync(self._file.fileno())
-            self._file.close()
-        except OSError as error:
-            raise disk_error(error) from error
-
-    def flush(self) -> None:
-        """Hand what is buffered to the operating system, so that the file can be read."""
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise disk_error(error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        try:
-            self._file.close()
-        except OSError:
-            # What was buffered has nowhere to go, and nobody wants it: the file is discarded.
-            self._file.detach().close()
-        self.path.unlink(missing_ok=True)
 
 
 class Files:
@@ -112,7 +58,7 @@ class Files:
         """A new temporary file; raises OutOfSpace when the disk is nearly full."""
         self.check_space()
         try:
-            return Incoming(self._folder / uuid.uuid4().hex)
+            return Incoming(self._folder / uuid.uuid4().hex, self._config.preamble)
         except OSError as error:
             raise disk_error(error) from error
 
@@ -123,12 +69,12 @@ class Files:
             raise OutOfSpace("free disk space is below the limit")
 
     def place(self, key: InstanceKey, sha256: str) -> str:
-        """Path below the archive's root at which this content is kept.
+        """A new path below the archive's root at which this content can be kept.
 
         The UIDs must have been checked; the two hash levels keep folders small.
         """
         shard = hashlib.sha256(key.study.encode()).hexdigest()
-        name = f"{key.instance}-{sha256[:16]}.dcm"
+        name = f"{key.instance}-{sha256[:8]}{secrets.token_hex(4)}.dcm"
         return f"objects/{shard[:2]}/{shard[2:4]}/{key.study}/{key.series}/{name}"
 
     def absolute(self, place: str) -> Path:
@@ -140,14 +86,14 @@ class Files:
         target = self.absolute(place)
         try:
             self._make_folder(target.parent)
-            incoming.path.replace(target)
         except OSError as error:
             raise disk_error(error) from error
+        incoming.settle(target, durable=self._config.durable)
         return target.parent
 
     def sync_folder(self, folder: Path) -> None:
         """Make the renames in a folder durable."""
-        if not self._config.synchronise_files:
+        if not self._config.durable:
             return
         try:
             sync(folder)
@@ -155,7 +101,7 @@ class Files:
             raise disk_error(error) from error
 
     def discard(self, place: str) -> None:
-        """Remove a file that the index has refused."""
+        """Remove a file that the index has refused, or no longer names."""
         self.absolute(place).unlink(missing_ok=True)
 
     def _make_folder(self, folder: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from archive.attributes import (
@@ -22,16 +20,15 @@ from archive.attributes import (
     STUDY_UID,
     json_name,
 )
-from archive.config import ArchiveConfig
 from archive.errors import InvalidUid, MissingAttribute
+from archive.incoming import Sums
 from archive.keys import DicomJson, InstanceKey
 from archive.metadata import JsonWriter
 from archive.names import folded_groups
-from archive.part10 import Part10, open_part10
+from archive.part10 import Part10
 from archive.pixels import frame_index
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
-_CHUNK = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +45,8 @@ class Header:
     study: DicomJson
     series: DicomJson
     instance: DicomJson
+    head_length: int
+    head_sha256: str
 
 
 def is_valid_uid(text: str) -> bool:
@@ -55,24 +54,35 @@ def is_valid_uid(text: str) -> bool:
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
-def read_header(path: Path, config: ArchiveConfig) -> Header:
-    """Read and check the file at `path`; see `archive.errors` for what it refuses."""
-    with open_part10(path, config) as part10:
-        key, sop_class = _identity(part10)
-        frames, index = frame_index(part10)
-        writer = JsonWriter(part10.buffer, lambda _: "")
-        return Header(
-            key=key,
-            sop_class=sop_class,
-            transfer_syntax=part10.transfer_syntax,
-            size=path.stat().st_size,
-            sha256=_digest(path, part10.data_set_start),
-            frames=frames,
-            frame_table=index.pack() if index else None,
-            study=writer.data_set(part10.elements, STUDY_TAGS),
-            series=writer.data_set(part10.elements, SERIES_TAGS),
-            instance=writer.data_set(part10.elements, INSTANCE_TAGS),
-        )
+def read_header(part10: Part10, size: int, sums: Sums) -> Header:
+    """Check a parsed file and take what the index keeps; see `archive.errors` for refusals."""
+    key, sop_class = _identity(part10)
+    frames, index = frame_index(part10)
+    study, series, instance = read_levels(part10)
+    return Header(
+        key=key,
+        sop_class=sop_class,
+        transfer_syntax=part10.transfer_syntax,
+        size=size,
+        sha256=sums.data,
+        frames=frames,
+        frame_table=index.pack() if index else None,
+        study=study,
+        series=series,
+        instance=instance,
+        head_length=sums.head_length,
+        head_sha256=sums.head,
+    )
+
+
+def read_levels(part10: Part10) -> tuple[DicomJson, DicomJson, DicomJson]:
+    """What the index keeps of the data set at study, series and instance level."""
+    writer = JsonWriter(part10.buffer, lambda _: "")
+    return (
+        writer.data_set(part10.elements, STUDY_TAGS),
+        writer.data_set(part10.elements, SERIES_TAGS),
+        writer.data_set(part10.elements, INSTANCE_TAGS),
+    )
 
 
 def _identity(part10: Part10) -> tuple[InstanceKey, str]:
@@ -96,15 +106,6 @@ def _identity(part10: Part10) -> tuple[InstanceKey, str]:
         raise InvalidUid("TransferSyntaxUID is not a valid UID")
     study, series, instance, sop_class = found
     return InstanceKey(study, series, instance), sop_class
-
-
-def _digest(path: Path, start: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        file.seek(start)
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def first(document: DicomJson, tag: int) -> Any:

@@ -52,6 +52,8 @@ class InstanceRecord:
         sha256: Digest of the data set's bytes after the file meta information, as hex.
         frames: Number of frames; 0 if there is no pixel data.
         path: The file as received.
+        head_length: Bytes before the data set; None if stored before this was kept.
+        head_sha256: Digest of those bytes, as hex; None likewise.
     """
 
     key: InstanceKey
@@ -61,6 +63,8 @@ class InstanceRecord:
     sha256: str
     frames: int
     path: Path
+    head_length: int | None = None
+    head_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,15 @@ class Page:
     """Some of a query's matches: `total` is known where asked for or where this is the end."""
 
     items: list[DicomJson]
+    has_more: bool
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPage:
+    """A page whose items are ready JSON texts."""
+
+    items: list[str]
     has_more: bool
     total: int | None
 
@@ -92,10 +105,15 @@ class BulkData:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of the feed. A later commit always has a larger sequence number."""
+    """One entry of the feed. A later commit always has a larger sequence number.
+
+    Attributes:
+        reason: Why an instance was deleted, as its deleter said; None for a store.
+    """
 
     sequence: int
-    kind: Literal["instance_stored"]
+    kind: Literal["instance_stored", "instance_deleted"]
     key: InstanceKey
     at: datetime
     source: Source
+    reason: str | None = None

@@ -76,17 +76,27 @@ def open_part10(path: Path, config: ArchiveConfig) -> Iterator[Part10]:
         except ValueError as error:
             raise NotDicom("the file is empty") from error
         with view:
-            syntax, start = _file_meta(view)
-            if syntax in DEFLATED:
-                buffer: Buffer = inflate(view, start, config.inflate_limit_bytes)
-                elements = Walk(buffer, config).data_set(0, syntax)
-            else:
-                buffer = view
-                elements = Walk(view, config).data_set(start, syntax)
-            yield Part10(buffer, syntax, start, elements)
+            yield parse(view, config)
 
 
-def _file_meta(view: mmap.mmap) -> tuple[str, int]:
+def parse(view: Buffer, config: ArchiveConfig) -> Part10:
+    """The structure of a whole file that is in memory or mapped; raises as `open_part10`."""
+    syntax, start = _file_meta(view)
+    if syntax in DEFLATED:
+        buffer: Buffer = inflate(view, start, config.inflate_limit_bytes)
+        elements = Walk(buffer, config).data_set(0, syntax)
+    else:
+        buffer = view
+        elements = Walk(view, config).data_set(start, syntax)
+    return Part10(buffer, syntax, start, elements)
+
+
+def data_set_start(beginning: bytes) -> int:
+    """Offset of the data set, from the beginning of a file; raises as `open_part10` does."""
+    return _file_meta(beginning)[1]
+
+
+def _file_meta(view: Buffer) -> tuple[str, int]:
     """Transfer syntax and the offset at which the data set begins (PS3.10 section 7.1)."""
     if view[PREAMBLE : PREAMBLE + 4] != b"DICM":
         raise NotDicom("the file has no DICM prefix")
@@ -114,7 +124,7 @@ def _file_meta(view: mmap.mmap) -> tuple[str, int]:
     return syntax, position
 
 
-def inflate(view: mmap.mmap, start: int, limit: int) -> bytes:
+def inflate(view: Buffer, start: int, limit: int) -> bytes:
     """The data set of a deflated file, at most `limit` bytes of it (PS3.5 A.5)."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:

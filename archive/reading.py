@@ -20,9 +20,9 @@ from archive.part10 import DEFLATED, EXPLICIT_BIG, Element, Level, Part10, open_
 from archive.pixels import unpack
 
 _CHUNK = 1024 * 1024
-_RECORD: LiteralString = (
-    "select study_uid, series_uid, sop_uid, sop_class, transfer_syntax, size, sha256, frames, path"
-    " from archive.instance"
+RECORD: LiteralString = (
+    "select instance.study_uid, instance.series_uid, sop_uid, sop_class, transfer_syntax, size,"
+    " sha256, frames, path, head_length, head_sha256, instance.number from archive.instance"
 )
 _ENCAPSULATED_DOCUMENT, _DOCUMENT_TYPE = "00420011", 0x00420012
 
@@ -32,12 +32,12 @@ def record(
 ) -> InstanceRecord:
     """One instance; raises InstanceNotFound unless all three UIDs are right."""
     rows = connection.execute(
-        _RECORD + " where study_uid = %s and series_uid = %s and sop_uid = %s",
+        RECORD + " where study_uid = %s and series_uid = %s and sop_uid = %s",
         [key.study, key.series, key.instance],
     ).fetchall()
     if not rows:
         raise InstanceNotFound(f"{key.instance} is not stored there", key)
-    return _record(config, rows[0])
+    return record_of(config, rows[0])
 
 
 def records(
@@ -45,17 +45,18 @@ def records(
 ) -> list[InstanceRecord]:
     """Instances of a study or of one series in it, in series and instance order."""
     rows = connection.execute(
-        _RECORD + " join archive.series using (study_uid, series_uid)"
+        RECORD + " join archive.series using (study_uid, series_uid)"
         " where study_uid = %s and (%s::text is null or series_uid = %s)"
-        " order by series.number nulls last, series_uid, instance.number nulls last, sop_uid",
+        " order by series.number, series_uid, instance.number, sop_uid",
         [study, series, series],
     ).fetchall()
     if not rows:
         raise InstanceNotFound("no such study or series is stored")
-    return [_record(config, row) for row in rows]
+    return [record_of(config, row) for row in rows]
 
 
-def _record(config: ArchiveConfig, row: tuple[Any, ...]) -> InstanceRecord:
+def record_of(config: ArchiveConfig, row: tuple[Any, ...]) -> InstanceRecord:
+    """The record of a row of `RECORD`."""
     return InstanceRecord(
         key=InstanceKey(*row[:3]),
         sop_class=row[3],
@@ -64,6 +65,8 @@ def _record(config: ArchiveConfig, row: tuple[Any, ...]) -> InstanceRecord:
         sha256=row[6],
         frames=row[7],
         path=config.root / row[8],
+        head_length=row[9],
+        head_sha256=row[10],
     )
 
 

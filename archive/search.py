@@ -21,12 +21,17 @@ _FROM = {
     " join archive.series series using (study_uid, series_uid)"
     " join archive.study study using (study_uid)",
 }
-# Every order ends with a UID, so that pages neither overlap nor leave a gap.
-_ORDER = {
-    "study": "study.study_date desc, study.study_time desc, study.study_uid",
-    "series": "series.study_uid, series.number nulls last, series.series_uid",
-    "instance": "instance.study_uid, series.number nulls last, instance.series_uid,"
-    " instance.number nulls last, instance.sop_uid",
+# Every order is that of an index and ends with a UID: pages neither overlap nor leave a gap, and
+# the next page can begin behind the last row of this one.
+_ORDER: dict[LevelName, tuple[str, ...]] = {
+    "study": ("study.study_date", "study.study_time", "study.study_uid"),
+    "series": ("series.study_uid", "series.number", "series.series_uid"),
+    "instance": (
+        "instance.study_uid",
+        "instance.series_uid",
+        "instance.number",
+        "instance.sop_uid",
+    ),
 }
 # The path of a row's resource below the service root, as pieces of SQL.
 _URL_PARTS = {
@@ -51,7 +56,7 @@ _KEYS: dict[LevelName, str] = {
 
 def search(connection: psycopg.Connection, level: LevelName, query: Query) -> Page:
     """The page of matches at `level`; raises QueryError for what cannot be matched."""
-    rows, has_more, total = _page(connection, level, query, _document(level, query), ())
+    rows, has_more, total = _page(connection, Search(level, query), query)
     return Page([row[0] for row in rows], has_more, total)
 
 
@@ -63,49 +68,80 @@ def search_json(
     jsonb keeps keys of one length in the order of their bytes, which is the order that PS3.18
     F.2.2 asks for.
     """
-    where_to = " || ".join(f"'{word}' || {column}" for word, column in _URL_PARTS[level])
-    document = (
-        f"({_document(level, query)} || jsonb_build_object('00081190', jsonb_build_object("
-        f"'vr', 'UR', 'Value', jsonb_build_array(%s || {where_to}))))::text"
-    )
-    rows, has_more, total = _page(connection, level, query, document, (base_url,))
+    rows, has_more, total = _page(connection, Search(level, query, base_url), query)
     return JsonPage([row[0] for row in rows], has_more, total)
 
 
 def _page(
-    connection: psycopg.Connection,
-    level: LevelName,
-    query: Query,
-    document: str,
-    before: tuple[Any, ...],
+    connection: psycopg.Connection, found: Search, query: Query
 ) -> tuple[list[tuple[Any, ...]], bool, int | None]:
     """Rows of one page, whether more match, and how many in all where that is known."""
-    wanted = conditions(level, query.match, query.fuzzy)
-    if query.studies is not None:
-        wanted.append(Condition(f"{level}.study_uid = any(%s)", (sorted(query.studies),)))
-    where = " and ".join(f"({condition.sql})" for condition in wanted) or "true"
-    parameters: list[Any] = [p for condition in wanted for p in condition.parameters]
     limit = None if query.limit is None else max(0, query.limit) + 1
-    statement = (
-        f"select {document} from {_FROM[level]} where {where}"
-        f" order by {_ORDER[level]} limit %s offset %s"
-    )
-    rows = _rows(connection, statement, [*before, *parameters, limit, query.offset])
+    rows = found.rows(connection, limit, query.offset)
     has_more = query.limit is not None and len(rows) > query.limit
     rows = rows[: query.limit]
     total: int | None = None
     if not has_more and (rows or query.offset == 0):
         total = query.offset + len(rows)
     elif query.count:
-        counted = f"select count(*) from {_FROM[level]} where {where}"
-        total = _rows(connection, counted, parameters)[0][0]
+        total = found.count(connection)
     return rows, has_more, total
 
 
-def _rows(
-    connection: psycopg.Connection, statement: str, parameters: list[Any]
-) -> list[tuple[Any, ...]]:
-    return connection.execute(statement, parameters).fetchall()
+class Search:
+    """One query at one level, ready to be asked; raises QueryError when it is made.
+
+    Args:
+        base_url: Gives each document as text, with its RetrieveURL below this service root.
+    """
+
+    def __init__(self, level: LevelName, query: Query, base_url: str | None = None) -> None:
+        wanted = conditions(level, query.match, query.fuzzy)
+        if query.studies is not None:
+            wanted.append(Condition(f"{level}.study_uid = any(%s)", (sorted(query.studies),)))
+        self._level = level
+        self._where = " and ".join(f"({condition.sql})" for condition in wanted) or "true"
+        self._parameters: list[Any] = [p for condition in wanted for p in condition.parameters]
+        self._document = _document(level, query)
+        self._before: tuple[str, ...] = ()
+        if base_url is not None:
+            self._document, self._before = _with_url(level, self._document), (base_url,)
+        self._columns = ", ".join(_ORDER[level])
+        self._direction = " desc" if level == "study" else ""
+
+    def rows(
+        self,
+        connection: psycopg.Connection,
+        limit: int | None,
+        offset: int = 0,
+        after: tuple[Any, ...] | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """Document and order columns of the matches in order, behind the row `after`."""
+        where, parameters = self._where, [*self._before, *self._parameters]
+        if after is not None:
+            marks = ", ".join(["%s"] * len(after))
+            where += f" and ({self._columns}) {'<' if self._direction else '>'} ({marks})"
+            parameters.extend(after)
+        order = ", ".join(column + self._direction for column in _ORDER[self._level])
+        statement = (
+            f"select {self._document}, {self._columns} from {_FROM[self._level]}"
+            f" where {where} order by {order} limit %s offset %s"
+        )
+        return connection.execute(statement, [*parameters, limit, offset]).fetchall()
+
+    def count(self, connection: psycopg.Connection) -> int:
+        """Number of all matches."""
+        statement = f"select count(*) from {_FROM[self._level]} where {self._where}"
+        row = connection.execute(statement, self._parameters).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _with_url(level: LevelName, document: str) -> str:
+    where_to = " || ".join(f"'{word}' || {column}" for word, column in _URL_PARTS[level])
+    return (
+        f"({document} || jsonb_build_object('00081190', jsonb_build_object("
+        f"'vr', 'UR', 'Value', jsonb_build_array(%s || {where_to}))))::text"
+    )
 
 
 def _document(level: LevelName, query: Query) -> str:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Self
 
-import orjson
 import psycopg
-import structlog
-from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from archive import feed, reading
+from archive import deletion, feed, integrity, reading, walking
 from archive.config import ArchiveConfig
-from archive.errors import ArchiveError, IdentityMismatch, WrongStudy
-from archive.files import Files, Incoming
+from archive.connection import configure
+from archive.errors import ArchiveError, Corrupted, IdentityMismatch, InstanceNotFound, WrongStudy
+from archive.files import Files
 from archive.header import Header, read_header
-from archive.index import known_outcome
+from archive.incoming import Incoming
 from archive.keys import (
     BulkData,
     Change,
@@ -37,9 +36,8 @@ from archive.migrate import migrate
 from archive.query import Query
 from archive.search import search, search_json
 from archive.summary import StudySummary
+from archive.workitems import Workitems
 from archive.writer import Job, Writer, database_error
-
-log = structlog.get_logger(__name__)
 
 SCHEMA = "archive"
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -55,7 +53,8 @@ class Archive:
         self._config = config
         self._files = files
         self._pool = pool
-        self._writer = Writer(files, pool)
+        self._writer = Writer(files, config.dsn, durable=config.durable)
+        self.workitems = Workitems(self._connection)
 
     @classmethod
     def open(cls, config: ArchiveConfig) -> Archive:
@@ -67,7 +66,7 @@ class Archive:
             max_size=config.connections,
             timeout=10,
             kwargs={"autocommit": True},
-            configure=_configure,
+            configure=partial(configure, durable=config.durable),
             check=ConnectionPool.check_connection,
             name="archive",
             open=True,
@@ -116,25 +115,54 @@ class Archive:
         Raises:
             ArchiveError: one of the refusals in `archive.errors`; nothing was changed.
         """
-        started = time.perf_counter()
-        incoming.flush()
-        header = read_header(incoming.path, self._config)
+        return self.submit(incoming, source, studies=studies, announced=announced).result()
+
+    def submit(
+        self,
+        incoming: Incoming,
+        source: Source,
+        *,
+        studies: frozenset[str] | None = None,
+        announced: tuple[str, str] | None = None,
+    ) -> Future[Stored]:
+        """As `store`, but does not wait: the answer comes in the future.
+
+        The file is the archive's from now on, also when its context ends. What can be refused at
+        once is raised here; what the disk or the index refuses is raised by the future.
+        Waits only while the queue of the archive is full.
+        """
+        with incoming.parsed(self._config) as (part10, sums):
+            header = read_header(part10, incoming.size, sums)
         try:
             _check_claims(header, studies, announced)
-            with self._connection() as connection:
-                known = known_outcome(connection, header)
-            if isinstance(known, ArchiveError):
-                raise known
-            if known is not None:
-                return known
-            incoming.finish(synchronise=self._config.synchronise_files)
-            stored = self._writer.write(Job(incoming, header, source))
+            incoming.finish()
         except ArchiveError as error:
             error.key = error.key or header.key
             raise
-        duration_ms = round((time.perf_counter() - started) * 1000, 1)
-        log.debug("instance stored", instance=header.key.instance, ms=duration_ms)
-        return stored
+        incoming.give_away()
+        return self._writer.submit(Job(incoming, header, source))
+
+    def delete(
+        self,
+        study: str,
+        series: str | None = None,
+        instance: str | None = None,
+        *,
+        source: Source,
+        reason: str,
+    ) -> int:
+        """Delete a study, a series of it or an instance of that; returns how many instances.
+
+        Each instance leaves a tombstone in the feed. Who has a file open reads it to its end;
+        the same instance may be stored again afterwards.
+        Raises InstanceNotFound.
+        """
+        target = deletion.Target(study, series, instance)
+        with self._connection() as connection:
+            places = deletion.delete(connection, self._config, target, source, reason)
+        for place in places:
+            self._files.discard(place)
+        return len(places)
 
     def studies(self, query: Query) -> Page:
         """Studies that match, newest first. Raises QueryError."""
@@ -189,9 +217,69 @@ class Archive:
         """DICOM JSON of one instance, BulkDataURI as in `metadata`. Raises InstanceNotFound."""
         return reading.instance_metadata(self._config, self.instance(key))
 
+    def iterate(self, level: LevelName, query: Query, batch: int = 500) -> Iterator[DicomJson]:
+        """Every match, in bounded memory, in the order of `studies`, `series`, `instances`.
+
+        Holds no connection between two batches, so that a slow reader stops nobody.
+        Raises QueryError at once, not at the first item.
+        """
+        return walking.iterate(self._connection, level, query, batch)
+
+    def records_of(
+        self,
+        *,
+        studies: Sequence[str] = (),
+        series: Sequence[str] = (),
+        instances: Sequence[str] = (),
+        patient_ids: Sequence[str] = (),
+        batch: int = 500,
+    ) -> Iterator[InstanceRecord]:
+        """Instances that meet each restriction given, in bounded memory, series by series.
+
+        Raises QueryError if there is no restriction at all.
+        """
+        asked = (
+            ("instance.study_uid", studies),
+            ("instance.series_uid", series),
+            ("instance.sop_uid", instances),
+            ("study.patient_id", patient_ids),
+        )
+        return walking.records_of(self._connection, self._config, asked, batch)
+
+    def verify(self, key: InstanceKey) -> bool:
+        """Whether size and digest of the bytes on disk are those that were stored.
+
+        Raises InstanceNotFound.
+        """
+        return integrity.is_intact(self.instance(key))
+
     def read(self, key: InstanceKey) -> BinaryIO:
-        """The whole Part 10 file exactly as it was received. Raises InstanceNotFound."""
-        return self.instance(key).path.open("rb")
+        """The whole Part 10 file as it was stored; only its size is checked.
+
+        Raises InstanceNotFound or Corrupted.
+        """
+        return self.open_file(self.instance(key))
+
+    def open_file(self, found: InstanceRecord) -> BinaryIO:
+        """The file of a record, of the right size; see `read`."""
+        try:
+            return integrity.open_sized(found)
+        except FileNotFoundError as error:
+            # Deleted since the record was read, or lost: the index knows.
+            try:
+                self.instance(found.key)
+            except InstanceNotFound:
+                raise InstanceNotFound(f"{found.key.instance} was deleted", found.key) from error
+            raise Corrupted(found.key) from error
+
+    def content(self, found: InstanceRecord, chunk: int = integrity.CHUNK) -> Iterator[bytes]:
+        """The whole file of a record in pieces, its digest checked on the way.
+
+        The last piece is given only if the digest is right, so that a damaged file is never
+        complete; one that fits in a single piece is checked before its first byte.
+        Raises InstanceNotFound, or Corrupted (at once, or in place of the last piece).
+        """
+        return integrity.checked_chunks(self.open_file(found), found, chunk)
 
     def frame(self, key: InstanceKey, number: int) -> bytes:
         """Frame `number`, counted from 1.
@@ -245,7 +333,3 @@ def _check_claims(
         raise WrongStudy("the instance belongs to a study outside the permitted ones")
     if announced is not None and announced != (header.sop_class, header.key.instance):
         raise IdentityMismatch("the data set names another SOP class or instance")
-
-
-def _configure(connection: psycopg.Connection) -> None:
-    set_json_loads(orjson.loads, connection)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.responses import Response
@@ -22,38 +23,56 @@ CANNOT_UNDERSTAND = 0xC000
 
 
 class Problem(NamedTuple):
-    """How one kind of error is told: HTTP status, and failure reason inside a STOW answer."""
+    """How one kind of error is told: status, failure reason inside a STOW answer, what to do."""
 
     status: int
     reason: int = PROCESSING_FAILURE
+    advice: str = ""
 
+
+_AGAIN = "Send the same request again later; Retry-After says when."
+_FILE = "Send a complete DICOM Part 10 file; `dcmdump` shows what is wrong with it."
+_FIRST_STAYS = "The first copy stays. Give changed content a new SOP Instance UID, or delete first."
+_QUERY = "Name attributes by tag or keyword; `known` lists those that can be matched, where told."
+_FORM = "See the service's endpoints reference for the form of this request."
 
 PROBLEMS: dict[type[Exception], Problem] = {
     # archive
-    archive.NotDicom: Problem(400, CANNOT_UNDERSTAND),
-    archive.Truncated: Problem(400, CANNOT_UNDERSTAND),
-    archive.InvalidUid: Problem(400, CANNOT_UNDERSTAND),
-    archive.MissingAttribute: Problem(400, DOES_NOT_MATCH),
-    archive.TooComplex: Problem(400, CANNOT_UNDERSTAND),
-    archive.WrongStudy: Problem(409, DOES_NOT_MATCH),
+    archive.NotDicom: Problem(400, CANNOT_UNDERSTAND, _FILE),
+    archive.Truncated: Problem(400, CANNOT_UNDERSTAND, _FILE),
+    archive.InvalidUid: Problem(400, CANNOT_UNDERSTAND, _FILE),
+    archive.MissingAttribute: Problem(400, DOES_NOT_MATCH, _FILE),
+    archive.TooComplex: Problem(400, CANNOT_UNDERSTAND, _FILE),
+    archive.WrongStudy: Problem(409, DOES_NOT_MATCH, "Store to /studies, or to its own study."),
     archive.IdentityMismatch: Problem(409, DOES_NOT_MATCH),
-    archive.ContentConflict: Problem(409, DUPLICATE_INSTANCE),
-    archive.PlacementConflict: Problem(409, DUPLICATE_INSTANCE),
-    archive.OutOfSpace: Problem(507, OUT_OF_RESOURCES),
-    archive.ArchiveUnavailable: Problem(503),
-    archive.InstanceNotFound: Problem(404),
-    archive.FrameNotFound: Problem(404),
-    archive.QueryError: Problem(400),
+    archive.ContentConflict: Problem(409, DUPLICATE_INSTANCE, _FIRST_STAYS),
+    archive.PlacementConflict: Problem(409, DUPLICATE_INSTANCE, _FIRST_STAYS),
+    archive.OutOfSpace: Problem(
+        507, OUT_OF_RESOURCES, "Free disk space on the server, then send again."
+    ),
+    archive.ArchiveUnavailable: Problem(503, advice=_AGAIN),
+    archive.InstanceNotFound: Problem(404, advice="Search with QIDO-RS for what is stored."),
+    archive.FrameNotFound: Problem(
+        404, advice="NumberOfFrames in the metadata says how many there are."
+    ),
+    archive.Corrupted: Problem(
+        500, advice="Tell the administrator; restore the file from its sender or a backup."
+    ),
+    archive.QueryError: Problem(400, advice=_QUERY),
     # access
-    Unauthorized: Problem(401),
-    Forbidden: Problem(403),
-    AuditUnavailable: Problem(503),
+    Unauthorized: Problem(401, advice="Send a bearer token of this server, or log in."),
+    Forbidden: Problem(403, advice="Ask for a token with the scope or the study that is named."),
+    AuditUnavailable: Problem(503, advice=_AGAIN),
     # this door
-    errors.BadRequest: Problem(400),
-    errors.MalformedMultipart: Problem(400, CANNOT_UNDERSTAND),
-    errors.PayloadTooLarge: Problem(413, OUT_OF_RESOURCES),
-    errors.UnsupportedMediaType: Problem(415, CANNOT_UNDERSTAND),
-    errors.NotAcceptable: Problem(406),
+    errors.BadRequest: Problem(400, advice=_FORM),
+    errors.MalformedMultipart: Problem(400, CANNOT_UNDERSTAND, _FORM),
+    errors.PayloadTooLarge: Problem(413, OUT_OF_RESOURCES, "Send less in one request."),
+    errors.UnsupportedMediaType: Problem(415, CANNOT_UNDERSTAND, _FORM),
+    errors.RequestTimeout: Problem(
+        408, advice="Send the whole request again, without long pauses."
+    ),
+    errors.TransactionInUse: Problem(409, advice="Choose a new Transaction UID."),
+    errors.NotAcceptable: Problem(406, advice="Accept one of the types in `offered`, or */*."),
     errors.NotRenderable: Problem(406),
 }
 
@@ -69,24 +88,47 @@ def problem_of(error: Exception) -> Problem:
 
 
 def problem_response(error: Exception) -> Response:
-    """The error as `application/problem+json` (RFC 9457)."""
-    status = problem_of(error).status
-    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    """The error as `application/problem+json` (RFC 9457), with what to do about it."""
+    problem = problem_of(error)
+    headers = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = error.challenge
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "5"
-    told = status != HTTPStatus.INTERNAL_SERVER_ERROR
-    document = {
+    if problem.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+        headers["Connection"] = "close"  # what is left of the body is not waited for
+    # An unexpected error's text was written for a log, not for a client.
+    told = str(error) if problem is not INTERNAL else "The server failed; its log has the cause."
+    extra = getattr(error, "extra", {})
+    return problem_document(
+        problem.status, told, advice=problem.advice, headers=headers, extra=extra
+    )
+
+
+def problem_document(
+    status: int,
+    detail: str,
+    *,
+    advice: str = "",
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Response:
+    """A problem document; `advice` and `extra` are extension members."""
+    document: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        # An unexpected error's text was written for a log, not for a client.
-        "detail": str(error) if told else "The server failed; its log has the cause.",
+        "detail": detail,
     }
+    if advice:
+        document["advice"] = advice
     return Response(
-        orjson.dumps(document),
+        orjson.dumps({**document, **(extra or {})}),
         status_code=status,
         media_type="application/problem+json",
-        headers=headers,
+        headers={
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            **(headers or {}),
+        },
     )

@@ -10,6 +10,7 @@ from archive import (
     ArchiveError,
     ArchiveUnavailable,
     ContentConflict,
+    Corrupted,
     FrameNotFound,
     IdentityMismatch,
     InstanceNotFound,
@@ -57,6 +58,7 @@ STATUS_OF: dict[type[ArchiveError], Failure] = {
     ArchiveUnavailable: Failure(OUT_OF_RESOURCES, "archive not available; send again later"),
     InstanceNotFound: Failure(NO_SUCH_INSTANCE, "not stored"),
     FrameNotFound: Failure(NO_SUCH_INSTANCE, "no such frame"),
+    Corrupted: Failure(PROCESSING_FAILURE, "stored bytes are damaged; not sent"),
     QueryError: Failure(UNABLE_TO_PROCESS, "a matching key is not supported"),
 }
 

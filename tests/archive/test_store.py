@@ -27,7 +27,7 @@ from tests.archive.phantom import bytes_of, slice_of
 
 
 def test_a_stored_file_is_returned_byte_for_byte(shared, put):
-    sent = b"MZ polyglot".ljust(128, b"\1") + bytes_of(slice_of())[128:]
+    sent = bytes_of(slice_of())
 
     stored = put(shared, sent)
 
@@ -35,6 +35,26 @@ def test_a_stored_file_is_returned_byte_for_byte(shared, put):
         assert file.read() == sent
     assert stored.outcome == "stored"
     assert shared.instance(stored.key).size == len(sent)
+
+
+def test_a_file_that_is_a_program_too_is_kept_as_dicom_alone(shared, put):
+    sent = b"MZ polyglot".ljust(128, b"\1") + bytes_of(slice_of())[128:]
+
+    stored = put(shared, sent)
+
+    with shared.read(stored.key) as file:
+        assert file.read() == bytes(128) + sent[128:]
+    assert shared.verify(stored.key)
+
+
+def test_a_preamble_is_kept_where_the_site_says_so(config, put):
+    sent = b"II*\0".ljust(128, b"\1") + bytes_of(slice_of())[128:]
+
+    with Archive.open(dataclasses.replace(config, preamble="keep")) as archive:
+        stored = put(archive, sent)
+        with archive.read(stored.key) as file:
+            assert file.read() == sent
+        assert archive.verify(stored.key)
 
 
 def test_the_same_content_again_changes_nothing(archive, put):
@@ -171,7 +191,7 @@ def test_file_and_folder_are_on_disk_before_the_instance_is_visible(
     final = archive.instance(stored.key).path
 
     paths = [path for path, _ in synced]
-    assert paths[0].parent.parent == config.root / "incoming"
+    assert paths.index(final) < len(paths) - 1
     assert paths[-1] == final.parent
     assert {config.root, config.root / "objects"} <= set(paths)
     assert not any(visible for _, visible in synced)

@@ -1,0 +1,55 @@
+"""The writer's own connection to the database: kept open, renewed when it was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import orjson
+import psycopg
+from psycopg.types.json import set_json_loads
+
+Result = TypeVar("Result")
+CONNECT_TIMEOUT_S = 10
+
+
+def configure(connection: psycopg.Connection, *, durable: bool = True) -> None:
+    """Settings that every connection of the archive has."""
+    set_json_loads(orjson.loads, connection)
+    if not durable:
+        connection.execute("set synchronous_commit = off")
+
+
+class OwnConnection:
+    """One connection for one thread. Work that meets a lost connection is done again, once.
+
+    Work must therefore do no harm when it is done twice.
+    """
+
+    def __init__(self, dsn: str, *, durable: bool) -> None:
+        self._dsn = dsn
+        self._durable = durable
+        self._connection: psycopg.Connection | None = None
+
+    def run(self, work: Callable[[psycopg.Connection], Result]) -> Result:
+        """The result of `work`; raises psycopg.Error."""
+        connection = self._open()
+        try:
+            return work(connection)
+        except psycopg.OperationalError:
+            if not connection.closed:
+                raise
+        return work(self._open())
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _open(self) -> psycopg.Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                self._dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
+            )
+            configure(self._connection, durable=self._durable)
+        return self._connection

@@ -1,0 +1,176 @@
+"""A file on its way in: hashed while it is written, parsed from memory where it is small."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from archive.config import ArchiveConfig
+from archive.errors import ArchiveUnavailable, NotDicom, OutOfSpace, Truncated
+from archive.part10 import PREAMBLE, Part10, data_set_start, open_part10, parse
+
+IN_MEMORY = 1024 * 1024
+"""Bytes up to which a file is kept in memory until it is complete."""
+_CHUNK = 4 * 1024 * 1024
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def disk_error(error: OSError) -> OutOfSpace | ArchiveUnavailable:
+    """What a failed write means to the sender."""
+    if error.errno in _NO_ROOM:
+        return OutOfSpace("the disk has no room")
+    return ArchiveUnavailable(f"the disk refused a write ({errno.errorcode.get(error.errno or 0)})")
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """SHA-256, as hex, of the bytes before the data set and of the data set."""
+
+    head_length: int
+    head: str
+    data: str
+
+
+class Incoming:
+    """A Part 10 file on its way in: a temporary file that vanishes unless it is stored.
+
+    Args:
+        path: The temporary file, which is made now.
+        preamble: See `ArchiveConfig.preamble`.
+    """
+
+    def __init__(self, path: Path, preamble: Literal["zero", "keep"] = "zero") -> None:
+        self.path = path
+        self.size = 0
+        self._keep_preamble = preamble == "keep"
+        self._memory: bytearray | None = bytearray()
+        self._sums: _Running | None = None
+        self._file = io.BufferedWriter(path.open("xb", buffering=0), IN_MEMORY)
+        self._given_away = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes; raises OutOfSpace or ArchiveUnavailable if the disk refuses them."""
+        if self.size < PREAMBLE and not self._keep_preamble:
+            start = min(len(data), PREAMBLE - self.size)
+            data = bytes(start) + bytes(data[start:])
+        self.size += len(data)
+        if self._memory is None:
+            self._append(data)
+            return
+        self._memory += data
+        if len(self._memory) > IN_MEMORY:
+            self._spill()
+
+    def _spill(self) -> None:
+        """Go on in the file: the instance is too large to be kept in memory."""
+        held, self._memory = self._memory or bytearray(), None
+        try:
+            self._sums = _Running(data_set_start(bytes(held)))
+        except (NotDicom, Truncated):
+            self._sums = None  # hashed at the end, if it is a file after all
+        self._append(held)
+
+    def _append(self, data: bytes | bytearray | memoryview) -> None:
+        if self._sums is not None:
+            self._sums.update(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise disk_error(error) from error
+
+    @contextmanager
+    def parsed(self, config: ArchiveConfig) -> Iterator[tuple[Part10, Sums]]:
+        """The structure of the complete file and its digests; raises as `open_part10`."""
+        if self._memory is not None:
+            content = bytes(self._memory)
+            part10 = parse(content, config)
+            yield part10, _sums_of(content, part10.data_set_start)
+            return
+        self.flush()
+        with open_part10(self.path, config) as part10:
+            sums = self._sums or _read(self.path, part10.data_set_start)
+            yield part10, sums.result()
+
+    def finish(self) -> None:
+        """Hand everything to the operating system; nothing can be written afterwards."""
+        if self._memory is not None:
+            held, self._memory = self._memory, None
+            self._append(held)
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand what is buffered to the operating system, so that the file can be read."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise disk_error(error) from error
+
+    def settle(self, target: Path, *, durable: bool) -> None:
+        """Move the finished file to its place, its bytes on disk if `durable`; closes it."""
+        try:
+            self.path.replace(target)
+            if durable:
+                os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError as error:
+            raise disk_error(error) from error
+
+    def give_away(self) -> None:
+        """Let somebody else finish: leaving the context no longer discards the file."""
+        self._given_away = True
+
+    def discard(self) -> None:
+        """Close and remove the temporary file; harmless if it has been moved."""
+        self._memory = None
+        try:
+            self._file.close()
+        except OSError:
+            # What was buffered has nowhere to go, and nobody wants it: the file is discarded.
+            self._file.detach().close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if not self._given_away:
+            self.discard()
+
+
+class _Running:
+    """The digests of a file whose beginning is known to be `start` bytes long."""
+
+    def __init__(self, start: int) -> None:
+        self._start = self._left = start
+        self._head, self._data = hashlib.sha256(), hashlib.sha256()
+
+    def update(self, piece: bytes | bytearray | memoryview) -> None:
+        view = memoryview(piece)
+        if self._left:
+            self._head.update(view[: self._left])
+            view, self._left = view[self._left :], max(0, self._left - len(view))
+        self._data.update(view)
+
+    def result(self) -> Sums:
+        return Sums(self._start, self._head.hexdigest(), self._data.hexdigest())
+
+
+def _sums_of(content: bytes, start: int) -> Sums:
+    running = _Running(start)
+    running.update(content)
+    return running.result()
+
+
+def _read(path: Path, start: int) -> _Running:
+    running = _Running(start)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            running.update(chunk)
+    return running
