@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from dimse.peers import Right
 
 CHECKOUT = Path(__file__).resolve().parents[1]  # where the Java build, profiles and OHIF lie
 
@@ -43,6 +46,38 @@ class Dimse(Section):
     ae_title: str = Field("HILUM", min_length=1, max_length=16, description="Our AE title.")
     extra_sop_classes: tuple[str, ...] = Field(
         (), description="Private or unknown SOP Class UIDs to accept as well; '*' accepts any."
+    )
+    check_called_ae: bool = Field(
+        False, description="Whether associations that call another AE title are rejected."
+    )
+    unknown_callers: tuple[Right, ...] | None = Field(
+        None,
+        description="What callers may do that are not in the peer table: any of store, query, "
+        "retrieve, worklist; [] rejects them. Default: everything for callers on this machine, "
+        "nothing for others.",
+    )
+    require_identity: bool = Field(
+        False,
+        description="Whether every association must prove a user: by username and password, or "
+        "by one of our tokens.",
+    )
+    plain: bool = Field(True, description="Whether the port without TLS is open.")
+    tls_port: int | None = Field(
+        None, ge=0, le=65535, description="Port for DICOM over TLS; 0 takes a free one."
+    )
+    tls_certificate: Path | None = Field(
+        None, description="Our certificate (PEM), intermediate ones after it."
+    )
+    tls_key: Path | None = Field(None, description="Its private key (PEM), without passphrase.")
+    tls_ca: Path | None = Field(
+        None,
+        description="Certificates that we trust (PEM): the authorities of our peers, or the "
+        "peers' own.",
+    )
+    tls_client_certificates: Literal["none", "optional", "required"] = Field(
+        "required",
+        description="Whether peers that call over TLS must show a certificate that tls_ca "
+        "vouches for.",
     )
 
 

@@ -1,0 +1,141 @@
+"""Browser sessions: a random cookie here, its hash and its user in the database."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from access.users import MIGRATIONS, SCHEMA, User
+from database import migrate
+
+_TOKEN_BYTES = 32
+_MEMORY = 10_000
+# A session is looked up once in so long; a logout elsewhere counts no later.
+_REMEMBER_S = 5.0
+# Each request keeps a session alive; it is written down once in this part of the idle time.
+_TOUCHES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long a session lives.
+
+    Attributes:
+        idle_s: without any request.
+        longest_s: however busy it is.
+    """
+
+    idle_s: float = 15 * 60
+    longest_s: float = 12 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who is signed in, and the secret that each form of theirs carries."""
+
+    user: User
+    csrf: str
+
+    def owns(self, form_token: str) -> bool:
+        """Whether a form was made for this session."""
+        return hmac.compare_digest(self.csrf.encode(), form_token.encode())
+
+
+class Sessions:
+    """The table of sessions; safe to share between threads."""
+
+    def __init__(self, dsn: str, lifetimes: Lifetimes | None = None) -> None:
+        migrate(dsn, SCHEMA, MIGRATIONS)
+        self._lifetimes = lifetimes or Lifetimes()
+        self._pool = ConnectionPool(dsn, min_size=1, max_size=4, timeout=5, open=True)
+        self._known: dict[bytes, tuple[float, Session]] = {}
+        self._lock = threading.Lock()
+
+    def open(self, user: User, before: str | None = None) -> str:
+        """Begin a session; its token, for the cookie.
+
+        Args:
+            user: who has just proved to be who they are.
+            before: token that the browser came with. It ends here: a session that somebody else
+                planted in this browser does not become the user's.
+        """
+        if before is not None:
+            self.close(before)
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        with self._pool.connection() as connection:
+            connection.execute(
+                b"delete from access.session where seen_at < now() - %s or created_at < now() - %s",
+                [self._idle, self._longest],
+            )
+            connection.execute(
+                b"insert into access.session (token_sha256, username, csrf) values (%s, %s, %s)",
+                [_digest(token), user.username, secrets.token_urlsafe(_TOKEN_BYTES)],
+            )
+        return token
+
+    def find(self, token: str) -> Session | None:
+        """The session of a cookie, kept alive by this; None: none, or it is over."""
+        digest = _digest(token)
+        with self._lock:
+            at, known = self._known.get(digest, (0.0, None))
+        if known is not None and time.monotonic() - at < _REMEMBER_S:
+            return known
+        found = self._look_up(digest)
+        with self._lock:
+            self._known.pop(digest, None)
+            if found is not None:
+                if len(self._known) >= _MEMORY:
+                    self._known.clear()
+                self._known[digest] = (time.monotonic(), found)
+        return found
+
+    def close(self, token: str) -> None:
+        """End a session."""
+        digest = _digest(token)
+        with self._pool.connection() as connection:
+            connection.execute(b"delete from access.session where token_sha256 = %s", [digest])
+        with self._lock:
+            self._known.pop(digest, None)
+
+    def shut(self) -> None:
+        """Let go of the database."""
+        self._pool.close()
+
+    @property
+    def _idle(self) -> timedelta:
+        return timedelta(seconds=self._lifetimes.idle_s)
+
+    @property
+    def _longest(self) -> timedelta:
+        return timedelta(seconds=self._lifetimes.longest_s)
+
+    def _look_up(self, digest: bytes) -> Session | None:
+        with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as rows:
+            row = rows.execute(
+                b"select csrf, now() - seen_at > %s as stale, username, display_name, role,"
+                b" practitioner, disabled"
+                b" from access.session join access.account using (username)"
+                b" where token_sha256 = %s and seen_at >= now() - %s and created_at >= now() - %s"
+                b" and not disabled",
+                [self._idle / _TOUCHES, digest, self._idle, self._longest],
+            ).fetchone()
+            if row is None:
+                return None
+            if row.pop("stale"):
+                rows.execute(
+                    b"update access.session set seen_at = now() where token_sha256 = %s", [digest]
+                )
+            csrf = row.pop("csrf")
+            return Session(User(**row), csrf)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,235 @@
+"""The people who may sign in: names, roles and passwords, in the database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from access import passwords, throttle
+from access.caller import Caller
+from access.errors import AccessError
+from access.roles import ROLES, Role, scopes_of
+from database import migrate
+
+SCHEMA = "access"
+MIGRATIONS = Path(__file__).parent / "migrations"
+_USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+_PRACTITIONER = re.compile(r"Practitioner(Role)?/[A-Za-z0-9.-]{1,64}")
+_COLUMNS = b"username, display_name, role, practitioner, disabled"
+
+
+class UserError(AccessError):
+    """A user cannot be added or changed so; the text says why."""
+
+
+class LoginRefused(AccessError):
+    """The name or the password is wrong, or the user is disabled: nobody is told which."""
+
+    def __init__(self) -> None:
+        super().__init__("the username or the password is wrong")
+
+
+class TooManyAttempts(AccessError):
+    """There were too many wrong passwords for this name."""
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = int(wait_s) + 1
+        super().__init__(f"too many wrong passwords; try again in {_words(self.wait_s)}")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person who may sign in.
+
+    Attributes:
+        username: lower case; what is typed at the login.
+        practitioner: FHIR reference such as `Practitioner/17`.
+        disabled: kept for the record, may not sign in.
+    """
+
+    username: str
+    display_name: str
+    role: Role
+    practitioner: str | None = None
+    disabled: bool = False
+
+    def __post_init__(self) -> None:
+        if not _USERNAME.fullmatch(self.username):
+            raise UserError("a username is 1 to 64 letters, digits and . _ @ -, lower case")
+        if self.role not in ROLES:
+            raise UserError(f"{self.role!r} is not a role; there are {', '.join(ROLES)}")
+        if len(self.display_name) > 200 or not self.display_name.isprintable():
+            raise UserError("a display name is at most 200 printable characters")
+        if self.practitioner is not None and not _PRACTITIONER.fullmatch(self.practitioner):
+            raise UserError("a practitioner is a reference such as Practitioner/17")
+
+    def caller(self, *, address: str | None = None, client: str | None = None) -> Caller:
+        """This person at one of the doors."""
+        scopes = scopes_of(self.role)
+        return Caller(self.username, "user", scopes, client=client, address=address)
+
+
+class Users:
+    """The table of users."""
+
+    def __init__(self, dsn: str) -> None:
+        migrate(dsn, SCHEMA, MIGRATIONS)
+        self._dsn = dsn
+
+    def add(self, user: User, password: str) -> None:
+        """Add a user. Raises UserError if the name is taken, WeakPassword."""
+        kept = passwords.hash_password(password, user.username)
+        with self._open() as connection:
+            done = connection.execute(
+                b"insert into access.account"
+                b" (username, display_name, role, practitioner, disabled, password)"
+                b" values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
+                [
+                    user.username,
+                    user.display_name,
+                    user.role,
+                    user.practitioner,
+                    user.disabled,
+                    kept,
+                ],
+            )
+            if not done.rowcount:
+                raise UserError(f"there is a user {user.username!r} already")
+
+    def list(self) -> list[User]:
+        """All users by name."""
+        with self._open() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(b"select " + _COLUMNS + b" from access.account order by username")
+            return [User(**row) for row in cursor]
+
+    def find(self, username: str) -> User:
+        """The user of this name. Raises UserError if there is none."""
+        with self._open() as connection:
+            found = _find(connection, username)
+        if found is None:
+            raise _nobody(username)
+        return found
+
+    def change(self, user: User) -> None:
+        """Change all but the name and the password; a change of rights ends the sessions.
+
+        Raises UserError if there is no such user, or it is the last administrator.
+        """
+        with self._open() as connection, _administrators(connection):
+            before = _find(connection, user.username)
+            if before is None:
+                raise _nobody(user.username)
+            connection.execute(
+                b"update access.account set display_name = %s, role = %s, practitioner = %s,"
+                b" disabled = %s where username = %s",
+                [user.display_name, user.role, user.practitioner, user.disabled, user.username],
+            )
+            if (before.role, before.disabled) != (user.role, user.disabled):
+                _end_sessions(connection, user.username)
+
+    def remove(self, username: str) -> None:
+        """Remove a user and its sessions. Raises UserError as `change` does."""
+        with self._open() as connection, _administrators(connection):
+            done = connection.execute(
+                b"delete from access.account where username = %s", [normal(username)]
+            )
+            if not done.rowcount:
+                raise _nobody(username)
+
+    def set_password(self, username: str, password: str) -> None:
+        """Give a new password; ends the sessions and what wrong ones had brought."""
+        kept = passwords.hash_password(password, normal(username))
+        with self._open() as connection:
+            if not _keep(connection, normal(username), kept):
+                raise _nobody(username)
+            _end_sessions(connection, normal(username))
+            throttle.succeed(connection, normal(username))
+
+    def authenticate(self, username: str, password: str) -> User:
+        """The user of this name and password.
+
+        Raises:
+            LoginRefused: wrong name or password, or disabled.
+            TooManyAttempts: too many wrong ones came before; this one was not looked at.
+        """
+        name = normal(username)
+        with self._open() as connection:
+            connection.autocommit = True
+            wait_s = throttle.begin(connection, name)
+            if wait_s > 0:
+                raise TooManyAttempts(wait_s)
+            row = connection.execute(
+                b"select password from access.account where username = %s", [name]
+            ).fetchone()
+            if not passwords.is_right(password, row[0] if row else None):
+                raise LoginRefused
+            user = _find(connection, name)
+            if user is None or user.disabled:
+                raise LoginRefused
+            throttle.succeed(connection, name)
+            if row is not None and passwords.is_outdated(row[0]):
+                _keep(connection, name, passwords.rehash(password))
+            return user
+
+    @contextmanager
+    def _open(self) -> Iterator[psycopg.Connection[Any]]:
+        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+            yield connection
+
+
+def normal(username: str) -> str:
+    """A username as it is kept: people also type capitals and spaces around it."""
+    return username.strip().lower()
+
+
+def _find(connection: psycopg.Connection[Any], username: str) -> User | None:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            b"select " + _COLUMNS + b" from access.account where username = %s", [normal(username)]
+        ).fetchone()
+    return User(**row) if row else None
+
+
+def _keep(connection: psycopg.Connection[Any], username: str, kept: str) -> bool:
+    done = connection.execute(
+        b"update access.account set password = %s, password_at = now() where username = %s",
+        [kept, username],
+    )
+    return bool(done.rowcount)
+
+
+def _end_sessions(connection: psycopg.Connection[Any], username: str) -> None:
+    connection.execute(b"delete from access.session where username = %s", [username])
+
+
+@contextmanager
+def _administrators(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Undo the change if it leaves nobody who could administer."""
+    # One such change at a time: two that each leave the other would leave none.
+    connection.execute(b"lock table access.account in share row exclusive mode")
+    before = _count_administrators(connection)
+    yield
+    if before and not _count_administrators(connection):
+        raise UserError("this is the last administrator; add another one first")
+
+
+def _count_administrators(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute(
+        b"select count(*) from access.account where role = 'administrator' and not disabled"
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _nobody(username: str) -> UserError:
+    return UserError(f"there is no user {username!r}; `hilum users list` shows all")
+
+
+def _words(wait_s: int) -> str:
+    return f"{wait_s} seconds" if wait_s < 120 else f"{wait_s // 60 + 1} minutes"
