@@ -168,7 +168,7 @@ def running(
 ) -> Iterator[Server]:
     """The DICOMweb application at /dicomweb on an archive in `folder`."""
     archive_config = ArchiveConfig(
-        root=folder / "archive", dsn=dsn, synchronise_files=False, **archive_changes
+        root=folder / "archive", dsn=dsn, durable=False, **archive_changes
     )
     with Archive.open(archive_config) as archive, contextlib.ExitStack() as stack:
         authority = TokenAuthority.load_or_create(folder / "keys", issuer="t", audience="t")

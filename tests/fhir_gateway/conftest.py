@@ -64,7 +64,7 @@ def archive(config, tmp_path_factory):
             root=tmp_path_factory.mktemp("archive"),
             dsn=config.dsn,
             min_free_bytes=0,
-            synchronise_files=False,
+            durable=False,
         )
     )
     yield opened

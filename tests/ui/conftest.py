@@ -24,7 +24,7 @@ def site(postgres, tmp_path_factory):
     """Everything a browser sees, on one port; `base` is the DICOMweb root."""
     folder = tmp_path_factory.mktemp("ui")
     postgres.create_database("ui_tests")
-    config = ArchiveConfig(folder / "archive", postgres.dsn("ui_tests"), synchronise_files=False)
+    config = ArchiveConfig(folder / "archive", postgres.dsn("ui_tests"), durable=False)
     with Archive.open(config) as archive, ExitStack() as stack:
         authority = TokenAuthority.load_or_create(folder / "keys", issuer="t", audience="t")
         audit = AuditSpool(folder / "audit", "test")
