@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dimse.peers import Peer, PeerError, Peers
-from hilum import logs, marks
+from hilum import logs, marks, peer_commands, user_commands
 from hilum import settings as settings_module
+from hilum.console import DataOption, attached, fail, out, read_settings
 from hilum.settings import Settings, SettingsError
 
 app = typer.Typer(
@@ -26,44 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-peers_app = typer.Typer(help="The DICOM peers that `hilum send --to NAME` knows.")
-app.add_typer(peers_app, name="peers", no_args_is_help=True)
-out = Console()
-err = Console(stderr=True)
-
-DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Data folder (HILUM_DATA; default ./var).")
-]
-
-
-def fail(message: object) -> NoReturn:
-    """Say what is wrong on standard error and leave with status 1."""
-    err.print(f"[red]hilum:[/red] {message}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
-
-
-def read_settings(data: Path | None = None, **overrides: Any) -> Settings:
-    """The settings, or a message and exit status 1."""
-    if data is not None:
-        overrides["data"] = data
-    try:
-        return settings_module.load(**overrides)
-    except SettingsError as error:
-        fail(error)
-
-
-def attached(data: Path | None = None) -> tuple[Settings, dict[str, Any]]:
-    """Settings and addresses of the `hilum up` that runs on the data folder."""
-    found = read_settings(data)
-    running = marks.running(found.data)
-    if running is None:
-        fail(
-            f"nothing runs on {found.data.resolve()}; start it with `hilum up`, or name the data "
-            f"folder with --data or HILUM_DATA"
-        )
-    base = running["fhir"].removesuffix("/fhir")
-    http = found.http.model_copy(update={"public_url": base})
-    return found.model_copy(update={"http": http, "data": Path(running["data"])}), running
+app.add_typer(peer_commands.app, name="peers")
+app.add_typer(user_commands.app, name="users")
 
 
 @app.command()
@@ -228,55 +190,6 @@ def demo(
 
     logs.configure()
     raise typer.Exit(run_until_signal(run_demo(read_settings(data), once=once, out=out)))
-
-
-def _with_peers(use: Callable[[Peers], None], data: Path | None) -> None:
-    from hilum.peering import peers_of
-
-    try:
-        use(peers_of(*attached(data)))
-    except PeerError as error:
-        fail(error)
-
-
-@peers_app.command("list")
-def peers_list(data: DataOption = None) -> None:
-    """Show the peers."""
-
-    def show(peers: Peers) -> None:
-        table = Table("name", "AE title", "host", "port", show_edge=False)
-        for peer in peers.list():
-            table.add_row(peer.name, peer.ae_title, peer.host, str(peer.port))
-        out.print(table if table.row_count else "no peers; `hilum peers add AET@HOST:PORT`")
-
-    _with_peers(show, data)
-
-
-@peers_app.command("add")
-def peers_add(
-    address: Annotated[str, typer.Argument(metavar="AET@HOST:PORT")],
-    name: Annotated[str | None, typer.Option(help="Name for --to. Default: the AE title.")] = None,
-    data: DataOption = None,
-) -> None:
-    """Add a peer, or change the one of the same name."""
-
-    def add(peers: Peers) -> None:
-        peer = Peer.parse(address)
-        peers.add(replace(peer, name=name) if name else peer)
-        out.print(f"{name or peer.name} is {peer}", highlight=False)
-
-    _with_peers(add, data)
-
-
-@peers_app.command("remove")
-def peers_remove(name: str, data: DataOption = None) -> None:
-    """Remove a peer."""
-
-    def remove(peers: Peers) -> None:
-        peers.remove(name)
-        out.print(f"{name} removed", highlight=False)
-
-    _with_peers(remove, data)
 
 
 def main() -> None:
