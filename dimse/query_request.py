@@ -1,0 +1,147 @@
+"""What a C-FIND of the Query/Retrieve service asks for (PS3.4 C.4.1 and C.6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from archive import Query, QueryError
+from archive.match import LevelName, level_of
+from archive.worklist_match import Key
+from dimse.query_identifier import LEVEL, TIMEZONE, BadIdentifier, conditions, read_keys
+
+PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1.1"
+STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
+PATIENT_STUDY_ONLY = "1.2.840.10008.5.1.4.1.2.3.1"
+MODELS: Mapping[str, tuple[str, ...]] = {
+    PATIENT_ROOT: ("PATIENT", "STUDY", "SERIES", "IMAGE"),
+    STUDY_ROOT: ("STUDY", "SERIES", "IMAGE"),
+    PATIENT_STUDY_ONLY: ("PATIENT", "STUDY"),
+}
+UNIQUE = {"PATIENT": "00100020", "STUDY": "0020000D", "SERIES": "0020000E", "IMAGE": "00080018"}
+PATIENT_COUNTS = ("00201200", "00201202", "00201204")
+
+# A patient is not a row of the archive: the newest study speaks for it.
+_ROWS: dict[str, LevelName] = {
+    "PATIENT": "study",
+    "STUDY": "study",
+    "SERIES": "series",
+    "IMAGE": "instance",
+}
+_ORDER: tuple[LevelName, ...] = ("study", "series", "instance")
+# Said about the answer itself, not about what is stored.
+_ABOUT_ANSWER = frozenset({LEVEL, TIMEZONE, "00080054", "00080056"})
+_OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """What was negotiated beyond the baseline (PS3.4 C.5.1.1), in the order of its bytes."""
+
+    relational: bool = False
+    combined: bool = False
+    fuzzy: bool = False
+    timezone: bool = False
+
+    @classmethod
+    def of(cls, information: bytes | None) -> Extended:
+        """From the service class application information that the peer proposed."""
+        return cls(*(byte == 1 for byte in (information or b"")[:4]))
+
+
+def supported(information: bytes) -> bytes:
+    """The answer to it: yes to what we do, no to views of enhanced images and to what is new."""
+    return bytes(1 if number < 4 and byte == 1 else 0 for number, byte in enumerate(information))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question, checked.
+
+    Attributes:
+        keys: What the answers hold, as asked for.
+        unsupported: Some key is not kept at this level; its value comes empty.
+        timezone: The offset that dates and times of question and answers are in, where given.
+    """
+
+    level: str
+    row: LevelName
+    keys: tuple[Key, ...]
+    query: Query
+    unsupported: bool
+    timezone: str | None
+
+
+def read_request(
+    model: str, identifier: Dataset, extended: Extended, studies: frozenset[str] | None
+) -> Request:
+    """Check an identifier and turn it into a question to the archive.
+
+    Raises:
+        BadIdentifier: it does not fit to the model, or a value is wrong.
+    """
+    keys = read_keys(identifier)
+    level = _level(MODELS[model], keys)
+    if not extended.relational:
+        _demand_upper_keys(MODELS[model], level, keys)
+    wanted = tuple(key for key in keys if key.tag not in _ABOUT_ANSWER)
+    row = _ROWS[level]
+    matching = [one for one in conditions(wanted) if _level_of(row, one[0]) is not None]
+    zone = _timezone(keys) if extended.timezone else None
+    try:
+        query = Query.of(
+            matching,
+            include=[key.tag for key in wanted if int(key.tag[:4], 16) % 2 == 0],
+            limit=None,
+            fuzzy=extended.fuzzy,
+            studies=studies,
+        )
+    except QueryError as error:
+        raise BadIdentifier(str(error)) from None
+    missing = not all(_is_returned(level, key.tag) for key in wanted)
+    return Request(level, row, keys, query, missing, zone)
+
+
+def _level(levels: tuple[str, ...], keys: tuple[Key, ...]) -> str:
+    found = next((key.value for key in keys if key.tag == LEVEL), "")
+    if found not in levels:
+        problem = "is missing" if not found else "is not one of this information model"
+        raise BadIdentifier(f"Query/Retrieve Level {problem}", int(LEVEL, 16))
+    return found
+
+
+def _demand_upper_keys(levels: tuple[str, ...], level: str, keys: tuple[Key, ...]) -> None:
+    """Baseline queries name the one entity of each level above (PS3.4 C.4.1.2.1)."""
+    values = {key.tag: key.value for key in keys}
+    for upper in levels[: levels.index(level)]:
+        value = values.get(UNIQUE[upper], "")
+        if not value or "*" in value or (upper != "PATIENT" and "?" in value):
+            raise BadIdentifier(
+                f"the unique key of the {upper} level is needed", int(UNIQUE[upper], 16)
+            )
+
+
+def _level_of(row: LevelName, path: str) -> LevelName | None:
+    try:
+        return level_of(row, path)
+    except QueryError:
+        return None
+
+
+def _is_returned(level: str, tag: str) -> bool:
+    """Whether an answer at this level can hold the attribute."""
+    if level == "PATIENT":
+        return tag in PATIENT_COUNTS or (tag[:4] == "0010" and _level_of("study", tag) == "study")
+    row = _ROWS[level]
+    kept = _level_of(row, tag)
+    return kept is not None and _ORDER.index(kept) <= _ORDER.index(row)
+
+
+def _timezone(keys: tuple[Key, ...]) -> str | None:
+    value = next((key.value for key in keys if key.tag == TIMEZONE), "")
+    if value and not _OFFSET.fullmatch(value):
+        raise BadIdentifier("Timezone Offset From UTC must be &ZZXX", int(TIMEZONE, 16))
+    return value or None
