@@ -69,7 +69,7 @@ def create_app(
         config: limits; the defaults suit one machine.
     """
     config = config or DicomwebConfig()
-    decoders = Decoders(config.decoders, timeout_s=config.decode_timeout_s)
+    decoders = Decoders(config.pixels)
     door = Door(archive, authenticate, audit, config, decoders)
     routes = [
         Route(path, endpoint(door, interaction, handler), methods=["GET"])

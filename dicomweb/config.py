@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pixels import PixelsConfig
 
 MIB = 1024 * 1024
 
@@ -17,25 +19,29 @@ class DicomwebConfig:
         cors_origins: Origins of browser apps that may call the service.
         max_parts: Most instances in one STOW-RS request.
         max_part_bytes: Largest instance taken by STOW-RS.
+        max_request_bytes: Largest body of one request, after its content coding is undone.
+        max_bulk_bytes: Most bytes of bulk data in one store request of metadata and bulk data.
+        max_metadata_bytes: Largest JSON or XML document taken.
+        body_idle_s: A body that stands still for so long is given up, in seconds.
+        min_body_rate: Bytes a second that a body must come with on average, after body_idle_s.
         store_concurrency: Instances of one request that are committed at the same time.
         max_results: Most matches in one QIDO-RS answer, whatever limit asks for.
         max_frames: Most frames in one frames request.
-        max_frame_bytes: Largest decoded frame that is made for rendering or transcoding.
-        max_decoded_bytes: Largest instance that is decompressed as a whole.
         max_viewport: Largest width or height of a rendered image, in pixels.
-        decoders: Images that are decoded at the same time, each in a process of its own.
-        decode_timeout_s: A decoder that takes longer is ended, and its image refused.
+        pixels: Limits of the decoder processes, and their cache.
     """
 
     base_url: str | None = None
     cors_origins: tuple[str, ...] = ()
     max_parts: int = 10_000
     max_part_bytes: int = 8 * 1024 * MIB
+    max_request_bytes: int = 64 * 1024 * MIB
+    max_bulk_bytes: int = 4 * 1024 * MIB
+    max_metadata_bytes: int = 64 * MIB
+    body_idle_s: float = 30.0
+    min_body_rate: int = 1024
     store_concurrency: int = 6
     max_results: int = 1000
     max_frames: int = 10_000
-    max_frame_bytes: int = 256 * MIB
-    max_decoded_bytes: int = 1024 * MIB
     max_viewport: int = 4096
-    decoders: int = 2
-    decode_timeout_s: float = 60.0
+    pixels: PixelsConfig = field(default_factory=PixelsConfig)

@@ -12,7 +12,7 @@ from dicomweb.errors import BadRequest
 from dicomweb.media import EXPLICIT_LE, NATIVE, OCTETS, Offer, choose, frame_media_type
 from dicomweb.multipart import PART_TAIL, closing, new_boundary, part_head
 from dicomweb.retrieve import CACHE, VARY, multipart_type
-from dicomweb.transcode import can_decode
+from pixels import can_decode
 
 # The name before PS3.18 2019 and the present one are both asked for.
 _RLE = ("image/dicom-rle", "image/x-dicom-rle")
@@ -100,7 +100,8 @@ class _Source:
         data = await in_thread(self._visit.archive.frame, self._record.key, number)
         if self._as_stored:
             return data
-        limit = self._visit.door.config.max_frame_bytes
-        syntax = self._record.transfer_syntax
-        path = self._record.path
-        return await self._visit.door.decoders.run("frame", path, syntax, data, limit)
+        decoders = self._visit.door.decoders
+        record = self._record
+        return await decoders.run(
+            decoders.transcoder.frame, record.path, record.transfer_syntax, data
+        )

@@ -12,8 +12,8 @@ from dicomweb.door import Visit, in_thread
 from dicomweb.errors import BadRequest, NotRenderable
 from dicomweb.frames import frame_numbers
 from dicomweb.media import Offer, choose
-from dicomweb.picture import Rendering
 from dicomweb.retrieve import CACHE, VARY
+from pixels import Rendering
 
 THUMBNAIL = (128, 128)
 _IMAGES = (Offer("image/jpeg"), Offer("image/png"))
@@ -101,10 +101,16 @@ async def _render(
     if number > record.frames:
         raise InstanceNotFound(f"the instance has {record.frames} frames", record.key)
     data = await in_thread(visit.archive.frame, record.key, number)
-    limit = visit.door.config.max_frame_bytes
     form = offer.part.removeprefix("image/")
-    picture = await visit.door.decoders.run(
-        "picture", record.path, record.transfer_syntax, data, number, wanted, form, limit
+    decoders = visit.door.decoders
+    picture = await decoders.run(
+        decoders.transcoder.picture,
+        record.path,
+        record.transfer_syntax,
+        data,
+        number,
+        wanted,
+        form,
     )
     headers = {"Cache-Control": CACHE, "Vary": VARY}
     return Response(picture, media_type=offer.part, headers=headers)

@@ -13,7 +13,7 @@ from dicomweb.door import Visit, in_thread
 from dicomweb.errors import NotRenderable
 from dicomweb.media import DICOM, EXPLICIT_LE, MULTIPART, NATIVE, OCTETS, Offer, choose
 from dicomweb.multipart import PART_TAIL, closing, new_boundary, part_head
-from dicomweb.transcode import can_decode
+from pixels import can_decode
 
 READ_BYTES = 1024 * 1024
 # Stored bytes never change; a token can be withdrawn, so not for long.
@@ -101,9 +101,13 @@ async def _prepare(visit: Visit, record: InstanceRecord, offer: Offer) -> _Conte
     """
     if offer.transfer_syntax == record.transfer_syntax:
         return _Content(record, offer)
-    limit = visit.door.config.max_decoded_bytes
+    decoders = visit.door.decoders
     try:
-        decoded = await visit.door.decoders.run("file", record.path, limit)
+        file = await decoders.run(
+            decoders.transcoder.transcode, record.path, EXPLICIT_LE, record.sha256
+        )
+        with file:
+            decoded = file.read()
     except NotRenderable:
         stored = Offer(DICOM, offer.multipart, record.transfer_syntax)
         return _Content(record, choose(visit.accept, [stored]))

@@ -1,12 +1,11 @@
 """A frame as it should look on a display, as JPEG or PNG (PS3.4 N.2, PS3.3 C.11.2).
 
-Runs in a decoder process: see decoder.py.
+Runs in a decoder process: see worker.py.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,29 +21,13 @@ from pydicom.pixels.processing import (
     convert_color_space,
 )
 
-from dicomweb.errors import BadRequest, NotRenderable
-from dicomweb.transcode import Frame, decode_frame, read_header
+from pixels.decode import Frame, decode_frame, read_header
+from pixels.errors import BadParameter, NotDecodable
+from pixels.rendering import Rendering
 
 _VOI_ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError)
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """How the client wants the image; parsed from the query.
-
-    Attributes:
-        size: largest width and height in pixels; None keeps the image's own.
-        region: left, top, width, height of the part to show, in image pixels.
-        window: centre, width and function that replace the image's own.
-        quality: of JPEG, 1 to 100.
-    """
-
-    size: tuple[int, int] | None = None
-    region: tuple[float, float, float, float] | None = None
-    window: tuple[float, float, str] | None = None
-    quality: int = 90
 
 
 def picture_of(
@@ -59,8 +42,8 @@ def picture_of(
     """One frame, the bytes of which are `data`, as an encoded picture.
 
     Raises:
-        NotRenderable: it cannot be decoded.
-        BadRequest: the region asked for lies outside of the image.
+        NotDecodable: it cannot be decoded.
+        BadParameter: the region asked for lies outside of the image.
     """
     header = frame_header(read_header(path), number)
     frame = decode_frame(header, data, transfer_syntax, limit)
@@ -70,7 +53,7 @@ def picture_of(
         box = (left, top, left + (width or image.width), top + (height or image.height))
         box = (max(box[0], 0), max(box[1], 0), min(box[2], image.width), min(box[3], image.height))
         if box[0] >= box[2] or box[1] >= box[3]:
-            raise BadRequest("the viewport's region lies outside of the image")
+            raise BadParameter("the viewport's region lies outside of the image")
         image = image.crop(cast(tuple[int, int, int, int], tuple(round(edge) for edge in box)))
     if wanted.size is not None:
         scale = min(wanted.size[0] / image.width, wanted.size[1] / image.height)
@@ -108,7 +91,7 @@ def displayed(
         try:
             return _colour(apply_color_lut(frame.pixels, header), "RGB", 0)
         except _VOI_ERRORS as error:
-            raise NotRenderable("the palette does not fit the image") from error
+            raise NotDecodable("the palette does not fit the image") from error
     grey = _grey(header, frame.pixels, window)
     shape = str(header.get("PresentationLUTShape", ""))
     inverse = shape == "INVERSE" if shape else photometric == "MONOCHROME1"

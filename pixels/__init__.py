@@ -1,0 +1,21 @@
+"""Pixel data: decoding, transcoding and rendering, in processes that may fail alone."""
+
+from pixels.config import PixelsConfig
+from pixels.errors import BadParameter, NotDecodable, NotPossible, PixelError, TooLarge
+from pixels.rendering import Rendering
+from pixels.syntaxes import TARGETS, can_decode, can_make
+from pixels.transcoder import Transcoder
+
+__all__ = [
+    "TARGETS",
+    "BadParameter",
+    "NotDecodable",
+    "NotPossible",
+    "PixelError",
+    "PixelsConfig",
+    "Rendering",
+    "TooLarge",
+    "Transcoder",
+    "can_decode",
+    "can_make",
+]
