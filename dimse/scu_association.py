@@ -10,9 +10,9 @@ import contextlib
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Self
+from typing import Self
 
 from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.pdu_primitives import (
@@ -105,29 +105,32 @@ class RequestedAssociation:
             pieces += self._fragments(context_id, data, 0, last=True)
         self._write(b"".join(pieces))
 
-    def send_from(
-        self, context_id: int, command: bytes, file: BinaryIO, length: int, padding: bytes = b""
+    @property
+    def piece_bytes(self) -> int:
+        """A good size for the pieces of `send_pieces`: whole PDUs, and few system calls."""
+        size = self._fragment_size()
+        return max(1, _WRITE // size) * size
+
+    def send_pieces(
+        self, context_id: int, command: bytes, pieces: Iterable[tuple[bytes, bool]]
     ) -> None:
-        """Send a message whose data set is the next `length` bytes of the file and `padding`.
+        """Send a message whose data set comes in pieces, each with whether it is the last.
+
+        An error of the pieces is passed on. Before the first one nothing has been sent; after it
+        half a data set has, which must not look like a whole one: the association is aborted.
 
         Raises:
             AssociationBroken: the peer is gone.
-            OSError: the file cannot be read to its end; what was begun cannot be taken back.
         """
-        size = self._fragment_size()
-        step = max(1, _WRITE // size) * size
-        pieces = list(self._fragments(context_id, command, _COMMAND_PART, last=True))
-        left = length
-        while left:
-            data = file.read(min(step, left))
-            if not data:
-                raise OSError("the file ends early")
-            left -= len(data)
-            if not left:
-                data += padding
-            pieces += self._fragments(context_id, data, 0, last=not left)
-            self._write(b"".join(pieces))
-            pieces = []
+        head = list(self._fragments(context_id, command, _COMMAND_PART, last=True))
+        try:
+            for piece, last in pieces:
+                self._write(b"".join([*head, *self._fragments(context_id, piece, 0, last=last)]))
+                head = []
+        except BaseException:
+            if not head:
+                self.abort()
+            raise
 
     def receive(self) -> tuple[int, Command]:
         """The next message's context and command set; a data set is left for `read_data`.

@@ -36,7 +36,7 @@ from dimse.scu_command import (
 )
 from dimse.scu_negotiation import AssociationBroken, AssociationFailed, Calling
 from dimse.sender_contexts import Transcoder, batches, by_class, choose, proposals
-from dimse.sender_file import NotSendable, Outgoing, seek_data_set
+from dimse.sender_file import NotSendable, Outgoing, pieces
 
 log = structlog.get_logger(__name__)
 
@@ -196,18 +196,13 @@ class _Work:
             path = item.path
             if context.transfer_syntax != item.transfer_syntax and self._transcoder is not None:
                 path = self._transcoder.make(path, context.transfer_syntax)
-            # Unbuffered: the pieces are large.
-            with path.open("rb", buffering=0) as file:
-                length = seek_data_set(file)
-                message = association.next_message_id()
-                command = store_request(message, item.sop_class, item.instance, self._originator)
-                # PS3.5 A.5: a deflated data set of odd length gets a NUL behind it.
-                association.send_from(context.id, command, file, length, b"\0" * (length % 2))
+            message = association.next_message_id()
+            command = store_request(message, item.sop_class, item.instance, self._originator)
+            data = pieces(item, path, association.piece_bytes)
+            association.send_pieces(context.id, command, data)
         except NotSendable as error:
             return Delivery(item, None, str(error))
         except OSError as error:
-            # Part of it may be on its way, and half a data set must not look like a whole one.
-            association.abort()
             return Delivery(item, None, f"cannot be read ({type(error).__name__})")
         return self._answer(association, item)
 

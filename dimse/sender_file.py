@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
@@ -21,12 +23,16 @@ class NotSendable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One file to send, and what a C-STORE request says about it."""
+    """One file to send, and what a C-STORE request says about it.
+
+    `sha256` is the digest that its data set must have, where that is known.
+    """
 
     path: Path
     sop_class: str
     instance: str
     transfer_syntax: str
+    sha256: str | None = None
 
 
 def outgoing(path: Path) -> Outgoing:
@@ -48,19 +54,46 @@ def outgoing(path: Path) -> Outgoing:
     return Outgoing(path, meta[_SOP_CLASS], meta[_INSTANCE], meta[_SYNTAX])
 
 
-def seek_data_set(file: BinaryIO) -> int:
-    """Move to the data set of an open Part 10 file; returns its length. Raises NotSendable."""
-    _, start = _read_meta(file)
-    end = file.seek(0, 2)
-    if end <= start:
-        raise NotSendable("holds no data set")
-    file.seek(start)
-    return end - start
+def pieces(item: Outgoing, path: Path, size: int) -> Iterator[tuple[bytes, bool]]:
+    """The data set in pieces of `size` bytes, each with whether it is the last.
+
+    The last one is held back until the digest of all is right, so that a file that was damaged on
+    the disk is never sent as a whole. `path` may be a copy in another transfer syntax.
+
+    Raises:
+        NotSendable: it is no Part 10 file, ends early or is damaged.
+    """
+    # Unbuffered: the pieces are large.
+    with path.open("rb", buffering=0) as file:
+        _, start = _read_meta(file)
+        left = file.seek(0, 2) - start
+        if left <= 0:
+            raise NotSendable("holds no data set")
+        # PS3.5 A.5: a deflated data set of odd length gets a NUL behind it.
+        padding = b"\0" * (left % 2)
+        file.seek(start)
+        digest = hashlib.sha256() if item.sha256 and path == item.path else None
+        while left:
+            data = file.read(min(size, left))
+            if not data:
+                raise NotSendable("ends early")
+            left -= len(data)
+            if digest is not None:
+                digest.update(data)
+            if left:
+                yield data, False
+        if digest is not None and digest.hexdigest() != item.sha256:
+            raise NotSendable("is damaged on our disk; it was not sent")
+        yield data + padding, True
 
 
-def _read_meta(file: BinaryIO) -> tuple[dict[int, str], int]:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+def _read_meta(file: _Readable) -> tuple[dict[int, str], int]:
     """UIDs of group 0002 and the offset behind it (PS3.10 7.1)."""
-    head = file.read(_META_LIMIT)
+    head = file.read(_META_LIMIT) or b""
     if head[128:132] != b"DICM":
         raise NotSendable("not a DICOM Part 10 file")
     found: dict[int, str] = {}
