@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
 from starlette.applications import Starlette
@@ -11,47 +11,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from access import AuditSpool, Caller
 from archive import Archive
-from dicomweb import frames, metadata, rendered, retrieve, search, store
 from dicomweb.config import DicomwebConfig
 from dicomweb.decoder_pool import Decoders
-from dicomweb.door import Door, Handler, Interaction, endpoint
-from dicomweb.problems import problem_response
+from dicomweb.door import Door, Endpoint, Rule, endpoint
+from dicomweb.problems import problem_document, problem_response
+from dicomweb.routes import RULES
+from dicomweb.workitem_channel import channel_route
 
 log = structlog.get_logger(__name__)
-
-STUDY = "/studies/{study}"
-SERIES = STUDY + "/series/{series}"
-INSTANCE = SERIES + "/instances/{instance}"
-FRAMES = INSTANCE + "/frames/{numbers}"
-
-READS: tuple[tuple[str, Interaction, Handler], ...] = (
-    ("/studies", "s", search.search_studies),
-    ("/series", "s", search.search_series),
-    ("/instances", "s", search.search_instances),
-    (STUDY + "/series", "s", search.search_series),
-    (STUDY + "/instances", "s", search.search_instances),
-    (SERIES + "/instances", "s", search.search_instances),
-    (STUDY, "r", retrieve.retrieve_study),
-    (STUDY + "/metadata", "r", metadata.study_metadata),
-    (STUDY + "/thumbnail", "r", rendered.thumbnail),
-    (SERIES, "r", retrieve.retrieve_series),
-    (SERIES + "/metadata", "r", metadata.series_metadata),
-    (SERIES + "/thumbnail", "r", rendered.thumbnail),
-    (INSTANCE, "r", retrieve.retrieve_instance),
-    (INSTANCE + "/metadata", "r", metadata.instance_metadata),
-    (INSTANCE + "/thumbnail", "r", rendered.thumbnail),
-    (INSTANCE + "/rendered", "r", rendered.rendered_instance),
-    (INSTANCE + "/bulkdata/{path:path}", "r", retrieve.retrieve_bulkdata),
-    (FRAMES, "r", frames.retrieve_frames),
-    (FRAMES + "/rendered", "r", rendered.rendered_frame),
-    (FRAMES + "/thumbnail", "r", rendered.thumbnail),
-)
-WRITES: tuple[str, ...] = ("/studies", STUDY)
 
 
 def create_app(
@@ -71,18 +43,6 @@ def create_app(
     config = config or DicomwebConfig()
     decoders = Decoders(config.pixels)
     door = Door(archive, authenticate, audit, config, decoders)
-    routes = [
-        Route(path, endpoint(door, interaction, handler), methods=["GET"])
-        for path, interaction, handler in READS
-    ]
-    routes += [Route(path, endpoint(door, "c", store.store), methods=["POST"]) for path in WRITES]
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=config.cors_origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Accept", "Content-Type", "If-None-Match"],
-        expose_headers=["ETag", "Warning", "Content-Location"],
-    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -90,26 +50,60 @@ def create_app(
         decoders.close()
 
     return Starlette(
-        routes=routes,
+        routes=[*resources(door, RULES), channel_route(door)],
         lifespan=lifespan,
-        middleware=[cors] if config.cors_origins else [],
+        middleware=[_cors(config.cors_origins)] if config.cors_origins else [],
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
     )
+
+
+def resources(door: Door, rules: Sequence[Rule]) -> list[Route]:
+    """One route for each path, which sends every method to its own handler."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for rule in rules:
+        by_path.setdefault(rule.path, {})[rule.method] = endpoint(door, rule)
+    return [_resource(path, methods) for path, methods in by_path.items()]
+
+
+def _resource(path: str, methods: dict[str, Endpoint]) -> Route:
+    allowed = [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
+
+    async def serve(request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": ", ".join(allowed)})
+        return await methods["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, serve, methods=allowed)
+
+
+def _cors(origins: Sequence[str]) -> Middleware:
+    """Browser apps of the registered origins, with a token or with the session cookie."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_credentials=True,
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+        allow_headers=[
+            "Authorization", "Accept", "Cache-Control", "Content-Type", "Content-Encoding",
+            "If-None-Match", "If-Range", "Range",
+        ],
+        expose_headers=[
+            "ETag", "Warning", "Content-Location", "Content-Length", "Content-Range",
+            "Content-Disposition", "Accept-Ranges", "Location", "Retry-After",
+        ],
+    )  # fmt: skip
 
 
 def _unrouted(_request: Request, error: Exception) -> Response:
     """No such resource or method, told in the form of every other problem."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
-    document = {"type": "about:blank", "title": error.detail, "status": error.status_code}
-    return JSONResponse(
-        document,
-        error.status_code,
-        headers={**(error.headers or {}), "X-Content-Type-Options": "nosniff"},
-        media_type="application/problem+json",
+    advice = "OPTIONS on the service root lists the resources and their methods."
+    return problem_document(
+        error.status_code, error.detail, advice=advice, headers=dict(error.headers or {})
     )
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    """A bug: the log has its cause, the client a clean answer."""
+    """A bug outside the handlers: the log has its cause, the client a clean answer."""
     log.error("dicomweb_failed", path=request.url.path, exc_info=error)
     return problem_response(error)

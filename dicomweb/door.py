@@ -34,14 +34,18 @@ from dicomweb.problems import problem_response
 
 log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
-Interaction = Literal["c", "r", "s"]
+Interaction = Literal["c", "r", "u", "d", "s"]
 Outcome = Literal["success", "minor", "serious", "major"]
 
 RESOURCE = "ImagingStudy"
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*", re.ASCII)
+_BULK_PATH = re.compile(r"[0-9A-Fa-f]{8}(/[1-9][0-9]{0,8}/[0-9A-Fa-f]{8}){0,64}", re.ASCII)
+_UIDS_IN_PATHS = ("study", "series", "instance", "workitem", "transaction")
 _EVENTS = {
     "c": (AuditEventKind.STORE, "C"),
     "r": (AuditEventKind.RETRIEVE, "R"),
+    "u": (AuditEventKind.UPDATE, "U"),
+    "d": (AuditEventKind.DELETE, "D"),
     "s": (AuditEventKind.QUERY, "E"),
 }
 
@@ -96,12 +100,33 @@ Handler = Callable[[Visit], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the routing table.
+
+    Attributes:
+        method: HTTP method; HEAD comes with GET.
+        path: Below the service root, in Starlette's notation.
+        interaction: The SMART letter that the caller's scopes must grant on `resource`.
+        handler: Makes the answer.
+        summary: What it does, for the capabilities document.
+        resource: FHIR resource type whose scope opens this row.
+    """
+
+    method: str
+    path: str
+    interaction: Interaction
+    handler: Handler
+    summary: str = ""
+    resource: str = RESOURCE
+
+
 async def in_thread(call: Callable[..., Result], *arguments: object) -> Result:
     """Run a blocking archive call off the event loop."""
     return await anyio.to_thread.run_sync(lambda: call(*arguments))
 
 
-def endpoint(door: Door, interaction: Interaction, handler: Handler) -> Endpoint:
+def endpoint(door: Door, rule: Rule) -> Endpoint:
     """A route: authenticate, authorise, handle, record, answer."""
 
     async def serve(request: Request) -> Response:
@@ -110,16 +135,18 @@ def endpoint(door: Door, interaction: Interaction, handler: Handler) -> Endpoint
         try:
             caller = door.authenticate(request)
             visit = _visit(door, request, caller)
-            _authorise(visit, interaction)
-            response = await handler(visit)
-            await _record(door, request, interaction, caller, _outcome(response.status_code))
+            _authorise(visit, rule)
+            response = await rule.handler(visit)
+            await _record(door, request, rule, caller, _outcome(response.status_code))
         except ClientDisconnect:
             log.info("client_left", path=request.url.path)
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         except (AccessError, ArchiveError, DicomwebError) as error:
-            response = await _refuse(door, request, interaction, caller, error)
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Cache-Control", "private, no-cache")
+            response = await _refuse(door, request, rule, caller, error)
+        except Exception as error:
+            log.error("dicomweb_failed", path=request.url.path, exc_info=error)
+            response = await _refuse(door, request, rule, caller, error)
+        _add_headers(response)
         log.info(
             "dicomweb",
             method=request.method,
@@ -127,22 +154,46 @@ def endpoint(door: Door, interaction: Interaction, handler: Handler) -> Endpoint
             status=response.status_code,
             ms=round((time.perf_counter() - started) * 1000, 1),
         )
-        return response
+        return headers_of(response) if request.method == "HEAD" else response
 
     return serve
 
 
+def _add_headers(response: Response) -> None:
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Cache-Control", "private, no-cache")
+    response.headers.setdefault("Vary", "Accept, Authorization")
+
+
+def headers_of(response: Response) -> Response:
+    """The answer to HEAD: what GET would say, without reading the body from disk."""
+    empty = Response(status_code=response.status_code, background=response.background)
+    empty.raw_headers = response.raw_headers
+    return empty
+
+
 def _visit(door: Door, request: Request, caller: Caller) -> Visit:
-    names = {name: request.path_params.get(name) for name in ("study", "series", "instance")}
-    for name, uid in names.items():
-        if uid is not None and (len(uid) > 64 or not _UID.fullmatch(uid)):
+    """Check every UID and path before anything is looked up with it."""
+    parameters = request.path_params
+    for name in _UIDS_IN_PATHS:
+        uid = parameters.get(name)
+        if uid is not None and not is_uid(uid):
             raise BadRequest(f"the {name} in the path is not a valid UID")
+    path = parameters.get("path")
+    if path is not None and not _BULK_PATH.fullmatch(path):
+        raise BadRequest("the path of a bulk value is made of tags and item numbers")
+    names = {name: parameters.get(name) for name in ("study", "series", "instance")}
     return Visit(door, request, caller, **names)
 
 
-def _authorise(visit: Visit, interaction: Interaction) -> None:
-    if not visit.caller.may(RESOURCE, interaction):
-        raise Forbidden(f"the token does not grant {RESOURCE}.{interaction}")
+def is_uid(text: str) -> bool:
+    """Whether the text is a UID by PS3.5 section 9.1."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def _authorise(visit: Visit, rule: Rule) -> None:
+    if not visit.caller.may(rule.resource, rule.interaction):
+        raise Forbidden(f"the token does not grant {rule.resource}.{rule.interaction}")
     if visit.study is not None and not visit.caller.may_see_study(visit.study):
         raise Forbidden("the token is limited to other studies")
 
@@ -150,18 +201,20 @@ def _authorise(visit: Visit, interaction: Interaction) -> None:
 async def _refuse(
     door: Door,
     request: Request,
-    interaction: Interaction,
+    rule: Rule,
     caller: Caller | None,
-    error: AccessError | ArchiveError | DicomwebError,
+    error: Exception,
 ) -> Response:
     response = problem_response(error)
     outcome = _outcome(response.status_code)
-    detail = f"{type(error).__name__}: {error}"
+    known = isinstance(error, AccessError | ArchiveError | DicomwebError)
+    # The text of anything else was not written for an audit trail: it may hold patient data.
+    detail = f"{type(error).__name__}: {error}" if known else type(error).__name__
     if isinstance(error, Unauthorized | Forbidden):
-        await _record(door, request, interaction, caller, outcome, detail, denied=True)
+        await _record(door, request, rule, caller, outcome, detail, denied=True)
         return response
     try:
-        await _record(door, request, interaction, caller, outcome, detail)
+        await _record(door, request, rule, caller, outcome, detail)
     except AccessError as unrecorded:
         return problem_response(unrecorded)
     return response
@@ -170,14 +223,14 @@ async def _refuse(
 async def _record(
     door: Door,
     request: Request,
-    interaction: Interaction,
+    rule: Rule,
     caller: Caller | None,
     outcome: Outcome,
     detail: str | None = None,
     *,
     denied: bool = False,
 ) -> None:
-    event, action = _EVENTS[interaction]
+    event, action = _EVENTS[rule.interaction]
     study = request.path_params.get("study")
     names = sorted(set(request.query_params.keys()))
     record = AuditRecord(

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 
 class DicomwebError(Exception):
-    """Root of the door's errors; HTTP statuses are in problems.py."""
+    """Root of the door's errors; HTTP statuses are in problems.py.
+
+    Attributes:
+        extra: Further members of the problem document, such as what would have been right.
+    """
+
+    def __init__(self, text: str, **extra: object) -> None:
+        super().__init__(text)
+        self.extra = extra
 
 
 class BadRequest(DicomwebError):
@@ -24,6 +32,14 @@ class PayloadTooLarge(DicomwebError):
 
 class UnsupportedMediaType(DicomwebError):
     """The request's content type or encoding is not one that can be stored."""
+
+
+class RequestTimeout(DicomwebError):
+    """The request's body stopped coming, or comes too slowly."""
+
+
+class TransactionInUse(DicomwebError):
+    """The Transaction UID names another storage commitment request."""
 
 
 class NotAcceptable(DicomwebError):

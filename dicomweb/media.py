@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pydicom import uid
 
-from dicomweb.errors import BadRequest, NotAcceptable
+from dicomweb.errors import BadRequest, NotAcceptable, UnsupportedMediaType
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
@@ -59,6 +59,21 @@ def frame_media_type(transfer_syntax: str) -> str:
     return _FRAME_TYPES.get(transfer_syntax, OCTETS)
 
 
+# What a bulk data part holds where it does not say its transfer syntax (table 10.5.2-1).
+_SYNTAX_OF_TYPE: dict[str, str] = {
+    "image/dicom-rle": uid.RLELossless,
+    "image/jpeg": uid.JPEGBaseline8Bit,
+    "image/jls": uid.JPEGLSLossless,
+    "image/jp2": uid.JPEG2000Lossless,
+    "image/jpx": uid.JPEG2000MCLossless,
+    "image/jphc": uid.HTJ2KLossless,
+    "image/jxl": "1.2.840.10008.1.2.4.110",
+    "video/mpeg": uid.MPEG2MPML,
+    "video/mpeg2": uid.MPEG2MPML,
+    "video/mp4": uid.MPEG4HP41,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class MediaRange:
     """One media type of an Accept or Content-Type header; parameter names in lower case."""
@@ -104,6 +119,23 @@ def parse_media_type(text: str) -> MediaRange:
     return MediaRange(kind, parameters, _quality(parameters.pop("q", "1")))
 
 
+def transfer_syntax_of(kind: MediaRange) -> str | None:
+    """Transfer syntax of a bulk data part; None for plain octets.
+
+    Raises:
+        UnsupportedMediaType: pixel data of this type cannot be put into a DICOM file.
+    """
+    if kind.transfer_syntax is not None:
+        return kind.transfer_syntax
+    if kind.type == OCTETS:
+        return None
+    if kind.type not in _SYNTAX_OF_TYPE:
+        raise UnsupportedMediaType(
+            f"pixel data of type {kind.type} cannot be stored", taken=[OCTETS, *_SYNTAX_OF_TYPE]
+        )
+    return _SYNTAX_OF_TYPE[kind.type]
+
+
 def _quality(text: str) -> float:
     try:
         return min(max(float(text), 0.0), 1.0)
@@ -121,6 +153,24 @@ def parse_accept(header: str) -> list[MediaRange]:
 def _split(header: str) -> Iterable[str]:
     """Parts of a comma list; a comma inside quotes does not divide."""
     return re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"|")+', header)
+
+
+def check_charset(asked: Sequence[str]) -> None:
+    """Structured answers are in UTF-8 only; refuse a `charset` that leaves no room for it.
+
+    Raises:
+        NotAcceptable: the list names other character sets alone (PS3.18 section 8.8.1).
+    """
+    named = [parse_weighted(one) for item in asked for one in item.split(",") if one.strip()]
+    if named and not any(name in ("utf-8", "utf8", "*") and q > 0 for name, q in named):
+        raise NotAcceptable("the answer is in UTF-8", offered=["utf-8"])
+
+
+def parse_weighted(text: str) -> tuple[str, float]:
+    """`gzip;q=0.5` as its name in lower case and its weight."""
+    name, _, rest = text.partition(";")
+    key, _, value = rest.partition("=")
+    return name.strip().lower(), _quality(value) if key.strip().lower() == "q" else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +196,14 @@ class Offer:
             return self.part
         return f"{self.part}; transfer-syntax={self.transfer_syntax}"
 
+    @property
+    def description(self) -> str:
+        """As it would stand in an Accept header."""
+        if not self.multipart:
+            return self.content_type
+        syntax = f"; transfer-syntax={self.transfer_syntax}" if self.transfer_syntax else ""
+        return f'{MULTIPART}; type="{self.part}"{syntax}'
+
 
 def choose(ranges: Sequence[MediaRange], offers: Sequence[Offer]) -> Offer:
     """The best representation: the client's order first, then the order of `offers`.
@@ -157,7 +215,10 @@ def choose(ranges: Sequence[MediaRange], offers: Sequence[Offer]) -> Offer:
         for offer in offers:
             if one.q > 0 and _fits(one, offer) and not _excluded(ranges, offer):
                 return offer
-    raise NotAcceptable("none of the accepted media types and transfer syntaxes can be made")
+    raise NotAcceptable(
+        "none of the accepted media types and transfer syntaxes can be made",
+        offered=list(dict.fromkeys(offer.description for offer in offers)),
+    )
 
 
 def _fits(one: MediaRange, offer: Offer) -> bool:

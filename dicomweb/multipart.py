@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+
+from starlette.responses import Response, StreamingResponse
 
 from dicomweb.errors import MalformedMultipart, PayloadTooLarge
 
@@ -209,3 +211,19 @@ PART_TAIL = b"\r\n"
 def closing(boundary: str) -> bytes:
     """The delimiter that ends the message."""
     return f"--{boundary}--\r\n".encode("ascii")
+
+
+def many_parts(
+    kind: str, parts: Iterable[bytes], headers: Mapping[str, str] | None = None
+) -> Response:
+    """A multipart/related answer of small parts, one after the other."""
+    boundary = new_boundary()
+    head = part_head(boundary, kind)
+
+    def body() -> Iterator[bytes]:
+        for part in parts:
+            yield head + part + PART_TAIL
+        yield closing(boundary)
+
+    media_type = f'multipart/related; type="{kind}"; boundary={boundary}'
+    return StreamingResponse(body(), media_type=media_type, headers=headers)

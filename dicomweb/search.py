@@ -1,76 +1,102 @@
-"""QIDO-RS (PS3.18 section 10.6): query parameters to an archive query, matches to JSON."""
+"""QIDO-RS (PS3.18 section 10.6): query parameters to an archive query, matches to the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import orjson
 from pydicom.datadict import dictionary_VR
 from starlette.responses import Response
 
-from archive import Page, Query
+from archive import JsonPage, Query, QueryError
 from archive.query import attribute_path
+from dicomweb.attributes import described, kept_at
 from dicomweb.door import Visit, in_thread
 from dicomweb.errors import BadRequest
-from dicomweb.media import DICOM_JSON, Offer, choose
+from dicomweb.media import DICOM_JSON, Offer, check_charset, choose
+from dicomweb.multipart import many_parts
+from dicomweb.xml import DICOM_XML, to_native
 
-Level = Literal["studies", "series", "instances"]
+Level = Literal["study", "series", "instance"]
 
-RETRIEVE_URL = "00081190"
-STUDY_UID, SERIES_UID, INSTANCE_UID = "0020000D", "0020000E", "00080018"
-_RESERVED = frozenset(
-    {"accept", "charset", "emptyvaluematching", "multiplevaluematching", "timezoneadjustment"}
-)
-_JSON = (Offer(DICOM_JSON), Offer("application/json"))
+STUDY_UID, SERIES_UID = "0020000D", "0020000E"
+MAX_KEYS = 100
+MAX_VALUE_CHARS = 16 * 1024
+_SWITCHES = frozenset({"fuzzymatching", "emptyvaluematching", "multiplevaluematching"})
+_RESERVED = frozenset({"accept", "charset", "timezoneadjustment"})
+_FORMS = (Offer(DICOM_JSON), Offer("application/json"), Offer(DICOM_XML, multipart=True))
 
 
 async def search_studies(visit: Visit) -> Response:
     """GET /studies."""
-    return await _search(visit, "studies", visit.archive.studies)
+    return await _search(visit, "study")
 
 
 async def search_series(visit: Visit) -> Response:
     """GET /series and /studies/{study}/series."""
-    return await _search(visit, "series", visit.archive.series)
+    return await _search(visit, "series")
 
 
 async def search_instances(visit: Visit) -> Response:
     """GET /instances, /studies/{study}/instances and .../series/{series}/instances."""
-    return await _search(visit, "instances", visit.archive.instances)
+    return await _search(visit, "instance")
 
 
-async def _search(visit: Visit, level: Level, find: Callable[[Query], Page]) -> Response:
-    media_type = choose(visit.accept, _JSON).part
-    asked, query = query_of(visit)
-    page = await in_thread(find, query)
-    base = visit.door.base_url(visit.request)
-    for item in page.items:
-        item.setdefault(RETRIEVE_URL, {"vr": "UR", "Value": [_retrieve_url(base, level, item)]})
+async def _search(visit: Visit, level: Level) -> Response:
+    check_charset(visit.request.query_params.getlist("charset"))
+    offer = choose(visit.accept, _FORMS)
+    question = question_of(visit)
+    try:
+        base = visit.door.base_url(visit.request)
+        page = await in_thread(visit.archive.page, level, question.query, base)
+    except QueryError as error:
+        raise BadRequest(str(error), known=await in_thread(described, level)) from error
     headers = {}
-    capped = asked is None or asked > (query.limit or 0)
-    if page.has_more and capped:
-        text = f"The number of results exceeded the maximum of {query.limit}; use limit and offset."
-        headers["Warning"] = f'299 {visit.request.url.netloc} "{text}"'
+    if warnings := [*_unanswered(question, level), *_capped(question, page)]:
+        service = visit.door.base_url(visit.request)
+        headers["Warning"] = ", ".join(f'299 {service} "{text}"' for text in warnings)
     if not page.items:
         return Response(status_code=204, headers=headers)
-    return Response(orjson.dumps(page.items), media_type=media_type, headers=headers)
+    if offer.multipart:
+        parts = (to_native(orjson.loads(item)) for item in page.items)
+        return many_parts(DICOM_XML, parts, headers)
+    # The texts come from the database as they are sent: nothing is parsed on the way.
+    body = f"[{','.join(page.items)}]".encode()
+    return Response(body, media_type=offer.part, headers=headers)
 
 
-def query_of(visit: Visit) -> tuple[int | None, Query]:
-    """The limit that was asked for, and the query with the limit that is kept."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked: the limit as given, the query as it is kept, and the switches."""
+
+    asked: int | None
+    query: Query
+    multiple_values: bool = False
+
+
+def question_of(visit: Visit) -> Question:
+    """Read the query parameters.
+
+    Raises:
+        BadRequest: a parameter is not of its form.
+        QueryError: an attribute that nobody knows.
+    """
     match: list[tuple[str, str]] = []
     include: list[str] = []
     paging: dict[str, int] = {}
-    fuzzy = False
-    for name, value in visit.request.query_params.multi_items():
+    switches = dict.fromkeys(_SWITCHES, False)
+    items = visit.request.query_params.multi_items()
+    if len(items) > MAX_KEYS or any(len(value) > MAX_VALUE_CHARS for _, value in items):
+        raise BadRequest(f"at most {MAX_KEYS} parameters of {MAX_VALUE_CHARS} characters each")
+    for name, value in items:
         lower = name.lower()
         if lower in ("limit", "offset"):
             paging[lower] = _count(lower, value)
         elif lower == "includefield":
-            include += [part for part in value.split(",") if part]
-        elif lower == "fuzzymatching":
-            fuzzy = value.lower() == "true"
+            include += [part.strip() for part in value.split(",") if part.strip()]
+        elif lower in _SWITCHES:
+            switches[lower] = _switch(lower, value)
         elif lower not in _RESERVED:
             path = attribute_path(name)
             match.append((path, _uid_list(path, value)))
@@ -79,15 +105,21 @@ def query_of(visit: Visit) -> tuple[int | None, Query]:
             match.append((path, uid))
     most = visit.door.config.max_results
     asked = paging.get("limit")
+    capped = asked is None or asked > most
     query = Query.of(
         match,
-        include=include,
+        include=[name for name in include if name.lower() != "all"] or _all(include),
         limit=most if asked is None else min(asked, most),
         offset=paging.get("offset", 0),
-        fuzzy=fuzzy,
+        fuzzy=switches["fuzzymatching"],
         studies=visit.caller.studies,
+        count=capped,
     )
-    return asked, query
+    return Question(asked, query, switches["multiplevaluematching"])
+
+
+def _all(include: list[str]) -> list[str]:
+    return ["all"] if include else []
 
 
 def _count(name: str, text: str) -> int:
@@ -96,20 +128,43 @@ def _count(name: str, text: str) -> int:
     return int(text)
 
 
+def _switch(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise BadRequest(f"{name} is true or false")
+    return text.lower() == "true"
+
+
 def _uid_list(path: str, value: str) -> str:
     """UIDs may be listed with commas (PS3.18) or backslashes (PS3.4); the archive takes these."""
+    return value.replace(",", "\\") if _vr(path) == "UI" else value
+
+
+def _vr(path: str) -> str:
     try:
-        is_uid = dictionary_VR(int(path.rpartition(".")[2], 16)) == "UI"
+        return dictionary_VR(int(path.rpartition(".")[2], 16))
     except KeyError:
-        is_uid = False
-    return value.replace(",", "\\") if is_uid else value
+        return ""
 
 
-def _retrieve_url(base: str, level: Level, item: dict[str, Any]) -> str:
-    url = f"{base}/studies/{item[STUDY_UID]['Value'][0]}"
-    if level == "studies":
-        return url
-    url += f"/series/{item[SERIES_UID]['Value'][0]}"
-    if level == "series":
-        return url
-    return f"{url}/instances/{item[INSTANCE_UID]['Value'][0]}"
+def _capped(question: Question, page: JsonPage) -> list[str]:
+    """The warning of PS3.18 section 8.3.4.4, where fewer are given than were asked for."""
+    query = question.query
+    most = query.limit or 0
+    if not page.has_more or not (question.asked is None or question.asked > most):
+        return []
+    remaining = (page.total or 0) - query.offset - len(page.items)
+    return [f"There are {remaining} additional results that can be requested"]
+
+
+def _unanswered(question: Question, level: Level) -> list[str]:
+    """What the query asks for and does not get."""
+    missing = [path for path in question.query.include if path != "all"]
+    missing = [path for path in missing if not kept_at(level, path)]
+    texts = []
+    if missing:
+        names = ", ".join(missing[:20])
+        texts.append(f"These attributes are not kept for queries and not included: {names}")
+    listed = [path for path, value in question.query.match if "\\" in value and _vr(path) != "UI"]
+    if question.multiple_values and listed:
+        texts.append("The multiplevaluematching parameter is not supported")
+    return texts

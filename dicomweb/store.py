@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
 
 import anyio
-import orjson
-import structlog
 from anyio.abc import TaskGroup
+from pydicom import dcmread
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from archive import (
-    ArchiveError,
-    ArchiveUnavailable,
-    Incoming,
-    OutOfSpace,
-    Source,
-    Stored,
-)
+from archive import ArchiveError, Incoming, Source, Stored
+from archive.keys import DicomJson
+from dicomweb.body import body_of
 from dicomweb.door import Visit, in_thread
 from dicomweb.errors import BadRequest, DicomwebError, PayloadTooLarge, UnsupportedMediaType
 from dicomweb.media import (
@@ -30,20 +23,20 @@ from dicomweb.media import (
     MULTIPART,
     OCTETS,
     MediaRange,
-    Offer,
+    check_charset,
     choose,
     parse_media_type,
 )
 from dicomweb.multipart import Event, MultipartParser, PartBegin, PartData, PartEnd
-from dicomweb.problems import problem_of
-
-log = structlog.get_logger(__name__)
+from dicomweb.store_answer import FORMS, Failure, Outcome, answer
+from dicomweb.store_bulk import BulkIntake, key_of
+from dicomweb.xml import DICOM_XML
 
 # Bytes that are collected before one hop to a thread: a hop costs about as much as writing 64 KiB.
 WRITE_BYTES = 1024 * 1024
-_JSON = (Offer(DICOM_JSON), Offer("application/json"))
-
-Outcome = Stored | ArchiveError | DicomwebError
+# Instances of one request that wait for the archive's group commit at the same time.
+WAITING = 64
+_METADATA = (DICOM_JSON, DICOM_XML)
 
 
 @dataclass
@@ -64,13 +57,19 @@ class _Intake:
         self._visit = visit
         self._group = group
         self._slots = anyio.Semaphore(visit.door.config.store_concurrency)
+        self._waiting = anyio.Semaphore(WAITING)
         self._current: _Upload | None = None
         self._count = 0
-        self.outcomes: dict[int, Outcome] = {}
+        self._outcomes: dict[int, Outcome] = {}
         caller = visit.caller
         self._source = Source("stow", address=caller.address, subject=caller.subject)
         own = frozenset({visit.study}) if visit.study is not None else None
         self._studies = own if own is not None else caller.studies
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What became of each instance, in the order of the request."""
+        return [self._outcomes[number] for number in sorted(self._outcomes)]
 
     async def take(self, event: Event) -> None:
         """One event of the multipart stream."""
@@ -80,6 +79,18 @@ class _Intake:
             await self._data(event.data)
         else:
             await self._end()
+
+    async def make(self, bulk: BulkIntake, document: DicomJson) -> None:
+        """One instance of metadata and bulk data."""
+        upload = _Upload(self._count, None, bytearray())
+        self._count += 1
+        await self._open(upload)
+        if upload.incoming is not None:
+            try:
+                await in_thread(bulk.write, document, upload.incoming)
+            except (ArchiveError, DicomwebError) as error:
+                upload.failure = _named(error, document)
+        await self._store_soon(upload)
 
     async def abandon(self) -> None:
         """The request breaks off: forget the instance that is not complete."""
@@ -94,6 +105,9 @@ class _Intake:
         if kind not in (DICOM, OCTETS):
             upload.failure = UnsupportedMediaType(f"a part of type {kind} cannot be stored")
             return
+        await self._open(upload)
+
+    async def _open(self, upload: _Upload) -> None:
         try:
             upload.incoming = (await in_thread(self._visit.archive.receive)).__enter__()
         except ArchiveError as error:
@@ -119,45 +133,75 @@ class _Intake:
             upload.failure = error
 
     async def _end(self) -> None:
-        upload, self._current = self._current, None
+        upload = self._current
         assert upload is not None  # noqa: S101 - the parser ends only what began
         if upload.failure is None and upload.pending:
-            self._current = upload
             await self._write(upload)
-            self._current = None
-        await self._slots.acquire()
+        self._current = None
+        await self._store_soon(upload)
+
+    async def _store_soon(self, upload: _Upload) -> None:
+        await self._waiting.acquire()
         self._group.start_soon(self._finish, upload)
 
     async def _finish(self, upload: _Upload) -> None:
         try:
-            self.outcomes[upload.number] = await in_thread(self._store, upload)
+            self._outcomes[upload.number] = await self._store(upload)
         finally:
-            self._slots.release()
+            self._waiting.release()
 
-    def _store(self, upload: _Upload) -> Outcome:
-        """In a thread: store the instance; the temporary file goes away in any case."""
+    async def _store(self, upload: _Upload) -> Outcome:
+        """Store the instance; the temporary file goes away in any case."""
         if upload.incoming is None:
             assert upload.failure is not None  # noqa: S101 - one of the two is there
-            return upload.failure
+            return Failure(upload.failure)
         with upload.incoming as incoming:
             if upload.failure is not None:
-                return upload.failure
+                return Failure(upload.failure)
             try:
-                return self._visit.archive.store(incoming, self._source, studies=self._studies)
+                async with self._slots:
+                    future = await in_thread(self._submit, incoming)
+                stored: Stored = await asyncio.wrap_future(future)
+                return stored
             except ArchiveError as error:
-                return error
+                known = error.key is not None and incoming.path.exists()
+                return Failure(error, await in_thread(_sop_class, incoming) if known else None)
+
+    def _submit(self, incoming: Incoming) -> asyncio.Future[Stored]:
+        archive = self._visit.archive
+        return archive.submit(incoming, self._source, studies=self._studies)  # type: ignore[return-value]
+
+
+def _named(
+    error: ArchiveError | DicomwebError, document: DicomJson
+) -> ArchiveError | DicomwebError:
+    """The error with the instance that the metadata name, so that the answer can list it."""
+    if getattr(error, "key", None) is None:
+        error.key = key_of(document)  # type: ignore[union-attr]
+    return error
+
+
+def _sop_class(incoming: Incoming) -> str | None:
+    """SOP class of an instance that was read well enough to have its UIDs."""
+    try:
+        incoming.finish()
+        head = dcmread(incoming.path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    except (ArchiveError, OSError, ValueError, AttributeError):
+        return None
+    return str(head.get("SOPClassUID", "")) or None
 
 
 async def store(visit: Visit) -> Response:
     """POST /studies and /studies/{study}."""
-    choose(visit.accept, _JSON)
+    check_charset(visit.request.query_params.getlist("charset"))
+    offer = choose(visit.accept, FORMS)
     content = _content_type(visit)
+    take = _take_bulk if _part_type(content) in _METADATA else _take_instances
     failure: DicomwebError | ClientDisconnect | None = None
     async with anyio.create_task_group() as group:
         intake = _Intake(visit, group)
         try:
-            async for event in _events(visit, content):
-                await intake.take(event)
+            await take(visit, content, intake)
         except (DicomwebError, ClientDisconnect) as error:
             # Raised only after the group: what is being stored is finished, not torn off.
             failure = error
@@ -168,88 +212,54 @@ async def store(visit: Visit) -> Response:
         raise failure
     if not intake.outcomes:
         raise BadRequest("the request holds no instance")
-    outcomes = [intake.outcomes[number] for number in sorted(intake.outcomes)]
-    return _answer(visit, outcomes)
+    return answer(visit, offer, intake.outcomes)
+
+
+async def _take_instances(visit: Visit, content: MediaRange, intake: _Intake) -> None:
+    async for event in _events(visit, content):
+        await intake.take(event)
+
+
+async def _take_bulk(visit: Visit, content: MediaRange, intake: _Intake) -> None:
+    """Metadata and bulk data: every part is collected before the first instance can be made."""
+    bulk = BulkIntake(visit.door.config)
+    try:
+        async for event in _events(visit, content):
+            await in_thread(bulk.take, event)
+        for document in bulk.documents:
+            await intake.make(bulk, document)
+    finally:
+        await in_thread(bulk.close)
+
+
+def _part_type(content: MediaRange) -> str:
+    """Type of the content, or of the parts of a multipart body."""
+    return (
+        content.parameters.get("type", DICOM).lower() if content.type == MULTIPART else content.type
+    )
 
 
 def _content_type(visit: Visit) -> MediaRange:
     """The request's content type, once it is sure that it can be stored."""
     content = parse_media_type(visit.request.headers.get("content-type", OCTETS))
-    wrapped = content.type == MULTIPART and content.parameters.get("type", DICOM).lower() == DICOM
-    if not wrapped and content.type != DICOM:
-        raise UnsupportedMediaType(f'send {DICOM} or {MULTIPART}; type="{DICOM}"')
-    if visit.request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("a compressed request body is not taken")
+    if _part_type(content) not in (DICOM, *_METADATA):
+        kinds = [DICOM, *(f'{MULTIPART}; type="{kind}"' for kind in (DICOM, *_METADATA))]
+        raise UnsupportedMediaType(f"{_part_type(content)} cannot be stored", taken=kinds)
     return content
 
 
 async def _events(visit: Visit, content: MediaRange) -> AsyncIterator[Event]:
-    """The body as parts; a single instance is one part."""
+    """The body as parts; a body that is not multipart is one part."""
     config = visit.door.config
-    if content.type == DICOM:
-        yield PartBegin()
-        async for chunk in visit.request.stream():
-            if chunk:
-                yield PartData(chunk)
+    body = body_of(visit.request, config)
+    if content.type != MULTIPART:
+        yield PartBegin({"content-type": content.type})
+        async for chunk in body:
+            yield PartData(chunk)
         yield PartEnd()
         return
     parser = MultipartParser(content.parameters.get("boundary", ""), max_parts=config.max_parts)
-    async for chunk in visit.request.stream():
+    async for chunk in body:
         for event in parser.feed(chunk):
             yield event
     parser.finish()
-
-
-def _answer(visit: Visit, outcomes: list[Outcome]) -> Response:
-    """The Store Instances Response Module (PS3.18 table I.2-1) and its status."""
-    base = visit.door.base_url(visit.request)
-    stored = [one for one in outcomes if isinstance(one, Stored)]
-    failed = [one for one in outcomes if not isinstance(one, Stored)]
-    studies = {one.key.study for one in stored}
-    document: dict[str, Any] = {}
-    if len(studies) == 1:
-        document["00081190"] = _element("UR", f"{base}/studies/{studies.pop()}")
-    if failed:
-        document["00081198"] = {"vr": "SQ", "Value": [_failed_item(one) for one in failed]}
-    if stored:
-        document["00081199"] = {"vr": "SQ", "Value": [_stored_item(base, one) for one in stored]}
-    for one in failed:
-        key = getattr(one, "key", None)
-        log.info("stow_refused", reason=type(one).__name__, instance=key and key.instance)
-    return Response(orjson.dumps(document), _status(stored, failed), media_type=DICOM_JSON)
-
-
-def _status(stored: list[Stored], failed: list[ArchiveError | DicomwebError]) -> int:
-    if not failed:
-        return HTTPStatus.OK
-    if stored:
-        return HTTPStatus.ACCEPTED
-    if all(isinstance(one, OutOfSpace) for one in failed):
-        return HTTPStatus.INSUFFICIENT_STORAGE
-    if all(isinstance(one, ArchiveUnavailable) for one in failed):
-        return HTTPStatus.SERVICE_UNAVAILABLE
-    if all(isinstance(one, UnsupportedMediaType) for one in failed):
-        return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    return HTTPStatus.CONFLICT
-
-
-def _element(vr: str, value: str | int) -> dict[str, Any]:
-    return {"vr": vr, "Value": [value]}
-
-
-def _stored_item(base: str, one: Stored) -> dict[str, Any]:
-    key = one.key
-    url = f"{base}/studies/{key.study}/series/{key.series}/instances/{key.instance}"
-    return {
-        "00081150": _element("UI", one.sop_class),
-        "00081155": _element("UI", key.instance),
-        "00081190": _element("UR", url),
-    }
-
-
-def _failed_item(error: ArchiveError | DicomwebError) -> dict[str, Any]:
-    item = {"00081197": _element("US", problem_of(error).reason)}
-    key = getattr(error, "key", None)
-    if key is not None:
-        item["00081155"] = _element("UI", key.instance)
-    return item

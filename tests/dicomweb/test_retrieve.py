@@ -197,15 +197,6 @@ def test_bulk_data_paths_that_lead_nowhere(web, stored, path):
     assert web.get(f"{url_of(stored)}/bulkdata/{path}").status_code in (400, 404)
 
 
-def test_metadata_in_xml_is_not_acceptable(web, stored):
-    answer = web.get(
-        f"{url_of(stored)}/metadata",
-        headers={"Accept": 'multipart/related; type="application/dicom+xml"'},
-    )
-
-    assert answer.status_code == 406
-
-
 def test_the_accept_parameter_goes_before_the_header(web, stored):
     answer = web.get(
         url_of(stored), params={"accept": "application/dicom"}, headers={"Accept": "text/html"}

@@ -1,0 +1,41 @@
+"""The routing table: every resource of the service, who may, and what answers."""
+
+from __future__ import annotations
+
+from dicomweb import frames, metadata, rendered, retrieve, search, store, workitems
+from dicomweb.door import Rule
+
+STUDY = "/studies/{study}"
+SERIES = STUDY + "/series/{series}"
+INSTANCE = SERIES + "/instances/{instance}"
+FRAMES = INSTANCE + "/frames/{numbers}"
+
+SEARCHES = (
+    Rule("GET", "/studies", "s", search.search_studies, "Search for studies"),
+    Rule("GET", "/series", "s", search.search_series, "Search for series of every study"),
+    Rule("GET", "/instances", "s", search.search_instances, "Search for instances of every study"),
+    Rule("GET", STUDY + "/series", "s", search.search_series, "Search for series of a study"),
+    Rule("GET", STUDY + "/instances", "s", search.search_instances, "Search in a study"),
+    Rule("GET", SERIES + "/instances", "s", search.search_instances, "Search in a series"),
+)
+RETRIEVALS = (
+    Rule("GET", STUDY, "r", retrieve.retrieve_study, "Retrieve a study"),
+    Rule("GET", STUDY + "/metadata", "r", metadata.study_metadata, "Metadata of a study"),
+    Rule("GET", STUDY + "/thumbnail", "r", rendered.thumbnail, "Thumbnail of a study"),
+    Rule("GET", SERIES, "r", retrieve.retrieve_series, "Retrieve a series"),
+    Rule("GET", SERIES + "/metadata", "r", metadata.series_metadata, "Metadata of a series"),
+    Rule("GET", SERIES + "/thumbnail", "r", rendered.thumbnail, "Thumbnail of a series"),
+    Rule("GET", INSTANCE, "r", retrieve.retrieve_instance, "Retrieve an instance"),
+    Rule("GET", INSTANCE + "/metadata", "r", metadata.instance_metadata, "Metadata of an instance"),
+    Rule("GET", INSTANCE + "/thumbnail", "r", rendered.thumbnail, "Thumbnail of an instance"),
+    Rule("GET", INSTANCE + "/rendered", "r", rendered.rendered_instance, "Rendered instance"),
+    Rule("GET", INSTANCE + "/bulkdata/{path:path}", "r", retrieve.retrieve_bulkdata, "Bulk value"),
+    Rule("GET", FRAMES, "r", frames.retrieve_frames, "Retrieve frames"),
+    Rule("GET", FRAMES + "/rendered", "r", rendered.rendered_frame, "Rendered frame"),
+    Rule("GET", FRAMES + "/thumbnail", "r", rendered.thumbnail, "Thumbnail of a frame"),
+)
+STORES = (
+    Rule("POST", "/studies", "c", store.store, "Store instances"),
+    Rule("POST", STUDY, "c", store.store, "Store instances of one study"),
+)
+RULES: tuple[Rule, ...] = (*SEARCHES, *RETRIEVALS, *STORES, *workitems.RULES)
