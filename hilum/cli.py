@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hilum import logs, marks, peer_commands, user_commands
+from hilum import logs, marks, peer_commands, user_commands, worklist_commands
 from hilum import settings as settings_module
 from hilum.console import DataOption, attached, fail, out, read_settings
 from hilum.settings import Settings, SettingsError
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(peer_commands.app, name="peers")
 app.add_typer(user_commands.app, name="users")
+app.add_typer(worklist_commands.app, name="worklist")
 
 
 @app.command()
