@@ -35,7 +35,7 @@ SETTLED_S = 45.0  # longer than the server needs to notice a connection that is 
 RENEW_S = 60.0  # how long a channel may outlive its token
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
 MAX_CHANNELS = 256
-IN_ORDER = (1000, 1001, 1005)  # a browser that names no code closes with 1005
+IN_ORDER = (1000, 1001)  # 1005 is also what uvicorn says of a connection that was lost
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class Channel:
 
     Nothing in the protocol says that an event was read. What was sent shortly before a connection
     broke is therefore sent again on the next one, with the same Message ID; a client that closes
-    in order has read all.
+    in order (with code 1000) has read all.
     """
 
     def __init__(self, socket: WebSocket, door: Door, pulse: Pulse, ae: str) -> None:
