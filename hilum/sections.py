@@ -38,6 +38,17 @@ class Http(Section):
     )
 
 
+class Login(Section):
+    """Sessions of people who sign in with the browser."""
+
+    idle_minutes: float = Field(
+        15.0, gt=0, description="Minutes without a request after which a session ends."
+    )
+    longest_hours: float = Field(
+        12.0, gt=0, description="Hours after which a session ends, however busy it is."
+    )
+
+
 class Dimse(Section):
     """The DIMSE process."""
 

@@ -28,6 +28,7 @@ from hilum.sections import (
     Hapi,
     Http,
     Inference,
+    Login,
     Publish,
     Reports,
     Storage,
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
         "the data folder; set it when the processes run on several machines.",
     )
     http: Http = Http()
+    login: Login = Login()
     dimse: Dimse = Dimse()
     database: Database = Database()
     hapi: Hapi = Hapi()

@@ -21,9 +21,12 @@ import fhir_gateway.app
 import inference.hook
 import reports.hook
 import ui.landing
+import ui.login
 import ui.ohif
+from access.browser import Cookie, WithSession, caller_by_session, session_of
 from access.caller import Caller
 from access.http import caller_of
+from access.users import Users
 from archive import Archive
 from dicomweb.config import DicomwebConfig
 from fhir_gateway.services import Services
@@ -65,7 +68,13 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     gateway = wiring.gateway_config(settings)
     services = Services(gateway, archive, gateway.audit_folder)
 
+    cookie = Cookie(settings.base_url)
+    sessions = wiring.sessions(settings)
+    login = ui.login.make(Users(gateway.dsn), sessions, cookie, audit)
+
     def authenticate(request: Request) -> Caller:
+        if session_of(request) is not None:
+            return caller_by_session(request, cookie)
         return caller_of(request, authority)
 
     fhir = fhir_gateway.app.create_app(gateway, authority, audit)
@@ -84,6 +93,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
             _in_background(services),
         ):
             yield
+        sessions.shut()
         audit.close()
 
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -92,8 +102,10 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     _add_health(app, settings, services)
     fhir_gateway.app.mount(app, fhir)
     app.mount("/dicomweb", pixels)
-    app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb"))
+    app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb", ui.login.login_url))
+    app.router.routes.extend(login.routes())
     app.mount("/", _first_page(settings, services))
+    app.add_middleware(WithSession, sessions=sessions, cookie=cookie)
     return app
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import procrastinate
 
 from access.audit import AuditSpool
+from access.sessions import Lifetimes, Sessions
 from access.tokens import TokenAuthority
 from archive import ArchiveConfig
 from fhir_gateway.config import GatewayConfig
@@ -101,6 +102,13 @@ def token_authority(settings: Settings) -> TokenAuthority:
     return TokenAuthority.load_or_create(
         keys_folder(settings), issuer=settings.base_url, audience=f"{settings.base_url}/fhir"
     )
+
+
+def sessions(settings: Settings) -> Sessions:
+    """The browser sessions."""
+    part = settings.login
+    lifetimes = Lifetimes(part.idle_minutes * 60, part.longest_hours * 3600)
+    return Sessions(database_url(settings), lifetimes)
 
 
 def worker_token(settings: Settings, subject: str) -> Callable[[], str]:

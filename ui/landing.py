@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from ui.login import signed_in
 from ui.pages import PAGE_HEADERS, STATIC, render
 
 
@@ -36,8 +37,7 @@ class Door:
 
 
 DOORS = (
-    # No link: without the token in a study's own link the viewer could only show an error.
-    Door("Viewer", "OHIF, opened by the link of a study", "/ohif/viewer?StudyInstanceUIDs=…"),
+    Door("Viewer", "OHIF: study list and images, after signing in", "/ohif/", "/ohif/"),
     Door("FHIR R4", "Patients, studies, results, $export", "/fhir/metadata", "/fhir/metadata"),
     Door("DICOMweb", "STOW-RS, QIDO-RS, WADO-RS", "/dicomweb"),
     Door("DIMSE", "C-ECHO, C-STORE from modalities and PACS", "HILUM@port 11112"),
@@ -68,6 +68,7 @@ def create_app(
             doors=doors,
             version=version,
             docs_url=docs_url,
+            user=signed_in(request),
         )
         return HTMLResponse(page, headers=PAGE_HEADERS)
 

@@ -5,7 +5,7 @@ The files come from tools/ohif.py: moved to /ohif/, trimmed, with a gzip twin be
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from mimetypes import guess_type
@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from access.browser import session_of
 from ui.pages import PAGE_HEADERS, render
 
 PREFIX = "/ohif"
@@ -126,13 +127,19 @@ def _data_source(dicomweb_base: str) -> dict[str, object]:
     }
 
 
-def create_app(folder: Path | None, dicomweb_base: str) -> Starlette:
+def create_app(
+    folder: Path | None,
+    dicomweb_base: str,
+    login_url: Callable[[Request], str] | None = None,
+) -> Starlette:
     """The application to mount at /ohif.
 
     Args:
         folder: what tools/ohif.py wrote; None or a folder without index.html: every page
             says that the viewer is not installed, and how to install it.
         dicomweb_base: DICOMweb service root as the browser sees it, e.g. `/dicomweb`.
+        login_url: where who is not signed in is sent from a page; None: pages are shown to all,
+            and only DICOMweb asks who it is.
     """
     headers = _headers(dicomweb_base)
     assets = _assets(folder) if folder is not None else {}
@@ -151,6 +158,8 @@ def create_app(folder: Path | None, dicomweb_base: str) -> Starlette:
         if asset is None and Path(name).suffix in {".js", ".css", ".wasm", ".map", ".png"}:
             # A missing chunk answered with a page would fail as a syntax error far away.
             return Response("not found", status_code=404, media_type="text/plain", headers=headers)
+        if asset in (None, index) and login_url is not None and not _may_open(request):
+            return RedirectResponse(login_url(request), 303, {"Cache-Control": "no-store"})
         return _send(asset or index, request, headers)
 
     routes = [
@@ -158,6 +167,15 @@ def create_app(folder: Path | None, dicomweb_base: str) -> Starlette:
         Route("/{path:path}", serve, methods=["GET"]),
     ]
     return Starlette(routes=routes)
+
+
+def _may_open(request: Request) -> bool:
+    """Whether the viewer will have something to show to DICOMweb: a session or a token."""
+    return (
+        session_of(request) is not None
+        or "token" in request.query_params
+        or "authorization" in request.headers
+    )
 
 
 def _headers(dicomweb_base: str) -> dict[str, str]:

@@ -17,6 +17,16 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+# Chromium holds the place a form leads to after its redirect against this rule, too.
+FORM_HEADERS = {
+    **PAGE_HEADERS,
+    "Content-Security-Policy": PAGE_HEADERS["Content-Security-Policy"].replace(
+        "form-action 'none'", "form-action 'self'"
+    ),
+    # Without an origin in the request we could not tell our own form from another's.
+    "Referrer-Policy": "same-origin",
+}
+
 _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=select_autoescape(default=True, default_for_string=True),

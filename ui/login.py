@@ -1,0 +1,213 @@
+"""Signing in and out, by a form that works without scripts."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import parse_qs, quote, urlsplit
+
+import anyio
+import anyio.to_thread
+import psycopg
+import structlog
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from access import AuditEventKind, AuditRecord, AuditSpool, Caller
+from access.browser import Cookie, session_of
+from access.http import address_of
+from access.sessions import Sessions
+from access.users import LoginRefused, TooManyAttempts, User, Users, normal
+from ui.pages import FORM_HEADERS, render
+
+log = structlog.get_logger(__name__)
+
+LOGIN, LOGOUT = "/login", "/logout"
+_FORM_BYTES = 16 * 1024
+_NONCE = "-form"
+_STALE = "This form was open for too long, or was not ours. Please try again."
+
+
+def login_url(request: Request) -> str:
+    """Where to sign in, and come back to this page."""
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return f"{LOGIN}?next={quote(here, safe='')}"
+
+
+def local(target: str) -> str:
+    """The target if it is a page of this site, else the first page: no detour to elsewhere."""
+    parts = urlsplit(target) if target.isprintable() else None
+    if (
+        parts is None
+        or parts.scheme
+        or parts.netloc
+        or not target.startswith("/")
+        or target.startswith("//")
+        or "\\" in target
+    ):
+        return "/"
+    return target
+
+
+@dataclass(frozen=True)
+class Login:
+    """The forms, and what they work on."""
+
+    users: Users
+    sessions: Sessions
+    cookie: Cookie
+    audit: AuditSpool
+    # Of the threads that check passwords: a crowd here must not hold up the other doors.
+    turns: anyio.CapacityLimiter
+
+    def routes(self) -> list[BaseRoute]:
+        """The routes, at the root of the site."""
+        return [
+            Route(LOGIN, self.show, methods=["GET"]),
+            Route(LOGIN, self.sign_in, methods=["POST"]),
+            Route(LOGOUT, self.ask, methods=["GET"]),
+            Route(LOGOUT, self.sign_out, methods=["POST"]),
+        ]
+
+    async def show(self, request: Request) -> Response:
+        """The form; who is signed in already goes on."""
+        target = local(request.query_params.get("next", "/"))
+        if session_of(request) is not None:
+            return _go(target)
+        return await self._form(target, "")
+
+    async def sign_in(self, request: Request) -> Response:
+        """Check name and password, begin a session, go where the user wanted to."""
+        form = await _fields(request)
+        target = local(form.get("next", "/"))
+        nonce = request.cookies.get(self.cookie.name + _NONCE, "")
+        ours = nonce and secrets.compare_digest(nonce.encode(), form.get("form", "").encode())
+        if not ours or not self.cookie.is_same_origin(request):
+            return await self._form(target, _STALE, 403)
+        name = normal(form.get("username", ""))
+        before = self.cookie.read(request)
+
+        def enter() -> str:
+            user = self.users.authenticate(name, form.get("password", ""))
+            return self.sessions.open(user, before)
+
+        try:
+            token = await anyio.to_thread.run_sync(enter, limiter=self.turns)
+        except (LoginRefused, TooManyAttempts) as error:
+            await self._in_thread(self._record_failure, request, name, error)
+            status = 429 if isinstance(error, TooManyAttempts) else 401
+            return await self._form(target, f"{str(error).capitalize()}.", status)
+        self._record(_caller(request, name), "success", "signed in")
+        response = _go(target)
+        self.cookie.give(response, token)
+        response.delete_cookie(self.cookie.name + _NONCE, path="/", secure=self.cookie.secure)
+        return response
+
+    async def ask(self, request: Request) -> Response:
+        """A button to sign out with: a link alone must not do it."""
+        session = session_of(request)
+        if session is None:
+            return _go("/")
+        page = render("logout.html", user=session.user, csrf=session.csrf)
+        return HTMLResponse(page, headers=FORM_HEADERS)
+
+    async def sign_out(self, request: Request) -> Response:
+        """End the session."""
+        session, token = session_of(request), self.cookie.read(request)
+        if session is None or token is None:
+            return _go(LOGIN)
+        form = await _fields(request)
+        if not session.owns(form.get("csrf", "")) or not self.cookie.is_same_origin(request):
+            page = render("logout.html", user=session.user, csrf=session.csrf)
+            return HTMLResponse(page, status_code=403, headers=FORM_HEADERS)
+        await self._in_thread(self.sessions.close, token)
+        self._record(_caller(request, session.user.username), "success", "signed out")
+        response = _go(LOGIN)
+        self.cookie.take(response)
+        # The viewer keeps filters of its study list, which may hold names.
+        response.headers["Clear-Site-Data"] = '"storage"'
+        return response
+
+    async def _form(self, target: str, problem: str, status: int = 200) -> Response:
+        nonce = secrets.token_urlsafe(32)
+        page = render(
+            "login.html",
+            target=target,
+            problem=problem,
+            nonce=nonce,
+            empty=await self._in_thread(self._is_empty),
+        )
+        response = HTMLResponse(page, status_code=status, headers=FORM_HEADERS)
+        response.set_cookie(
+            self.cookie.name + _NONCE,
+            nonce,
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=self.cookie.secure,
+        )
+        return response
+
+    def _is_empty(self) -> bool:
+        try:
+            return not self.users.list()
+        except psycopg.Error as error:
+            log.error("users not read", error=type(error).__name__)
+            return False
+
+    async def _in_thread(self, call: Callable[..., Any], *arguments: object) -> Any:
+        return await anyio.to_thread.run_sync(lambda: call(*arguments))
+
+    def _record_failure(self, request: Request, name: str, error: Exception) -> None:
+        # What is no username may be a password in the wrong field: it is not written down.
+        known = any(user.username == name for user in self.users.list())
+        self._record(_caller(request, name if known else "unknown user"), "minor", str(error))
+
+    def _record(self, caller: Caller, outcome: Literal["success", "minor"], detail: str) -> None:
+        self.audit.record(
+            AuditRecord(
+                action="E",
+                event=AuditEventKind.LOGIN,
+                outcome=outcome,
+                caller=caller,
+                at=datetime.now(UTC),
+                detail=detail,
+            )
+        )
+
+
+def make(users: Users, sessions: Sessions, cookie: Cookie, audit: AuditSpool) -> Login:
+    """The forms of a site."""
+    return Login(users, sessions, cookie, audit, anyio.CapacityLimiter(4))
+
+
+def signed_in(request: Request) -> User | None:
+    """Who is signed in, for pages that show it."""
+    session = session_of(request)
+    return session.user if session else None
+
+
+def _caller(request: Request, name: str) -> Caller:
+    return Caller(name, "user", client="browser", address=address_of(request))
+
+
+def _go(target: str) -> Response:
+    return RedirectResponse(target, status_code=303, headers={"Cache-Control": "no-store"})
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """The fields of a form, none of which comes twice; empty when it is no such form."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _FORM_BYTES:
+            return {}
+    try:
+        found = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=20)
+    except (UnicodeDecodeError, ValueError):
+        return {}
+    return {name: values[0] for name, values in found.items() if len(values) == 1}
