@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,7 @@ DAMAGE = (
 )
 INFLATED_HEADER = 512 * 1024 * 1024
 _JPEG_XL = frozenset({JPEG_XL_LOSSLESS, JPEG_XL_JPEG, JPEG_XL})
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ def _header(path: Path, _mtime_ns: int, _size: int) -> Dataset:
             return dcmread(file, stop_before_pixels=True)
     except DAMAGE as error:
         raise NotDecodable("the data set cannot be read") from error
+
+
+def description(header: Dataset) -> Dataset:
+    """A copy of the attributes that describe the pixels; to set one in `Dataset(header)` would
+    change the element that both share.
+    """
+    return deepcopy(header.group_dataset(0x0028))
 
 
 def check_size(header: Dataset, limit: int) -> tuple[int, int]:
@@ -104,8 +113,8 @@ def decode_frame(header: Dataset, data: bytes, transfer_syntax: str, limit: int)
     native = transfer_syntax in NATIVE
     if not native:
         check_codestream(data, transfer_syntax, rows, columns)
-    if transfer_syntax in _JPEG_XL:
-        return _jpeg_xl(one, data, rows, columns)
+    if transfer_syntax in _JPEG_XL or (transfer_syntax == _JPEG_EXTENDED and _is_deep(one)):
+        return _by_imagecodecs(one, data, transfer_syntax)
     if native:
         one.PixelData = data + b"\0" * (len(data) % 2)
     else:
@@ -120,17 +129,25 @@ def decode_frame(header: Dataset, data: bytes, transfer_syntax: str, limit: int)
     return Frame(pixels, str(properties["photometric_interpretation"]))
 
 
-def _jpeg_xl(header: Dataset, data: bytes, rows: int, columns: int) -> Frame:
-    """pydicom has no JPEG XL decoder yet."""
-    from imagecodecs import jpegxl_decode  # only where it is needed: it loads slowly
+def _is_deep(header: Dataset) -> bool:
+    return int(header.get("BitsStored") or 0) > 8 and int(header.get("SamplesPerPixel", 1)) == 1
+
+
+def _by_imagecodecs(header: Dataset, data: bytes, transfer_syntax: str) -> Frame:
+    """What no decoder behind pydicom takes: JPEG XL, and JPEG of twelve bits."""
+    import imagecodecs  # only where it is needed: it loads slowly
 
     try:
-        pixels = np.asarray(jpegxl_decode(data, numthreads=1))
+        if transfer_syntax in _JPEG_XL:
+            pixels = np.asarray(imagecodecs.jpegxl_decode(data, numthreads=1))
+        else:
+            pixels = np.asarray(imagecodecs.jpeg8_decode(data))
     except DAMAGE as error:
-        raise NotDecodable("the JPEG XL image cannot be decoded") from error
+        raise NotDecodable(f"the pixel data cannot be decoded ({type(error).__name__})") from error
     samples = int(header.get("SamplesPerPixel", 1))
-    if pixels.shape != ((rows, columns) if samples == 1 else (rows, columns, samples)):
-        raise NotDecodable("the JPEG XL image is not of the size that the data set says")
+    size = (int(header.Rows), int(header.Columns))
+    if pixels.shape != (size if samples == 1 else (*size, samples)):
+        raise NotDecodable("the compressed image is not of the size that the data set says")
     if header.get("PixelRepresentation") == 1:
         pixels = pixels.view(pixels.dtype.str.replace("u", "i"))
     return Frame(pixels, "RGB" if samples == 3 else str(header.PhotometricInterpretation))

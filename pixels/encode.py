@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from pixels.decode import DAMAGE, check_size, decode_frame, read_header
+from pixels.decode import DAMAGE, check_size, decode_frame, description, read_header
 from pixels.errors import NotDecodable, NotPossible
 from pixels.syntaxes import HTJ2K, JPEG_2000, JPEG_LS, NATIVE, RLE
 
@@ -52,6 +52,8 @@ def encode_frame(header: Dataset, values: Values, target: str, limit: int) -> by
         NotPossible: it would not come back as it is.
     """
     stored = int(header.BitsStored)
+    if not _fits(values, stored):
+        raise NotPossible("the bits above BitsStored hold something")
     try:
         data = _ENCODERS[target](header, _fitting(values, stored), stored)
         again = decode_frame(encoded_header(header, target), data, target, limit).pixels
@@ -70,7 +72,7 @@ def encoded_photometric(photometric: str, target: str) -> str:
 
 def encoded_header(header: Dataset, target: str) -> Dataset:
     """The description of the compressed form."""
-    new = Dataset(header)
+    new = description(header)
     new.PhotometricInterpretation = encoded_photometric(
         str(header.PhotometricInterpretation), target
     )
@@ -80,6 +82,13 @@ def encoded_header(header: Dataset, target: str) -> Dataset:
     return new
 
 
+def _fits(values: Values, stored: int) -> bool:
+    low, high = (
+        (-(1 << (stored - 1)), 1 << (stored - 1)) if values.dtype.kind == "i" else (0, 1 << stored)
+    )
+    return bool(values.min() >= low and values.max() < high)
+
+
 def _fitting(values: Values, stored: int) -> Values:
     """In the smallest whole number of bytes that BitsStored needs, as the codecs want it."""
     size = next(n for n in (1, 2, 4, 8) if stored <= n * 8)
@@ -87,7 +96,7 @@ def _fitting(values: Values, stored: int) -> Values:
 
 
 def _rle(header: Dataset, values: Values, _stored: int) -> bytes:
-    from rle.utils import encode_pixel_data  # type: ignore[import-untyped]
+    from rle.utils import encode_pixel_data
 
     size = int(header.BitsAllocated) // 8
     data = values.astype(f"<{values.dtype.kind}{size}", copy=False).tobytes()
@@ -139,7 +148,7 @@ def compressed_frame(path: Path, source: str, target: str, data: bytes, limit: i
     Raises:
         NotDecodable, NotPossible, TooLarge: as `decode_frame` and `encode_frame`.
     """
-    header = read_header(path)
+    header = description(read_header(path))
     if source in NATIVE:
         return encode_frame(header, native_values(header, data, limit), target, limit)
     frame = decode_frame(header, data, source, limit)

@@ -19,7 +19,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import UID
 
-from pixels.decode import DAMAGE, Frame, check_size, decode_frame, native_bytes
+from pixels.decode import DAMAGE, Frame, check_size, decode_frame, description, native_bytes
 from pixels.encode import encode_frame, encoded_header, native_values
 from pixels.errors import NotDecodable, NotPossible, TooLarge
 from pixels.source import PixelElement, Source, open_source
@@ -29,6 +29,10 @@ _CHUNK = 1024 * 1024
 _MAX_LENGTH = 0xFFFFFFFE
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_META = (
+    ("MediaStorageSOPClassUID", "SOPClassUID"),
+    ("MediaStorageSOPInstanceUID", "SOPInstanceUID"),
+)
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -86,6 +90,10 @@ class _Writer:
     def _head(self, header: Dataset) -> None:
         meta = header.file_meta
         meta.TransferSyntaxUID = UID(self._target)
+        # Some senders leave these out.
+        for meta_name, name in _META:
+            if not meta.get(meta_name):
+                setattr(meta, meta_name, header.get(name, ""))
         # Who wrote this file is us (PS3.10 7.1); pydicom fills them in.
         for name in ("ImplementationClassUID", "ImplementationVersionName"):
             if name in meta:
@@ -139,11 +147,14 @@ class _Writer:
         word = 1
         if not self._source.little:
             word = 2 if pixels.vr == "OW" and bits <= 16 else max(bits // 8, 1)
+        described = description(header)  # that of the source will tell of the result
         for number in range(self._count(header)):
-            self._source.file.seek(pixels.offset + number * size)
-            data = self._source.file.read(min(size, pixels.end - self._source.file.tell()))
-            values = native_values(header, _swapped(data, word), self._frame_limit)
-            yield Frame(values, str(header.PhotometricInterpretation))
+            begin = number * size // word * word
+            self._source.file.seek(pixels.offset + begin)
+            length = min(number * size + size + word - 1, pixels.end - pixels.offset) - begin
+            data = _swapped(self._source.file.read(length), word)[number * size - begin :]
+            values = native_values(described, data[:size], self._frame_limit)
+            yield Frame(values, str(described.PhotometricInterpretation))
 
     def _from_frames(self) -> None:
         """From a compressed form: to native, or to another compression without loss."""
@@ -156,7 +167,7 @@ class _Writer:
         size = rows * columns * samples * bits // 8
         if size * count > self._limit:
             raise TooLarge("the decoded instance is larger than the limit")
-        described = Dataset(header)
+        described = description(header)
         frames = (
             _settled(decode_frame(described, data, syntax, self._frame_limit), syntax)
             for data in self._source.frames(count)
@@ -181,7 +192,7 @@ class _Writer:
         for number, frame in enumerate(frames, 1):
             if number == 1:
                 _describe(header, frame)
-                described = Dataset(header)
+                described = description(header)
                 new = encoded_header(header, self._target)
                 header.PhotometricInterpretation = new.PhotometricInterpretation
                 if "PlanarConfiguration" in new:
