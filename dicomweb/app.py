@@ -16,9 +16,11 @@ from starlette.routing import Route
 
 from access import AuditSpool, Caller
 from archive import Archive
+from dicomweb.capabilities import capabilities
 from dicomweb.config import DicomwebConfig
 from dicomweb.decoder_pool import Decoders
 from dicomweb.door import Door, Endpoint, Rule, endpoint
+from dicomweb.errors import DicomwebError
 from dicomweb.problems import problem_document, problem_response
 from dicomweb.routes import RULES
 from dicomweb.workitem_channel import channel_route
@@ -49,12 +51,30 @@ def create_app(
         yield
         decoders.close()
 
-    return Starlette(
-        routes=[*resources(door, RULES), channel_route(door)],
+    app = Starlette(
+        routes=[*_description(door), *resources(door, RULES), channel_route(door)],
         lifespan=lifespan,
         middleware=[_cors(config.cors_origins)] if config.cors_origins else [],
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
     )
+    # WADO-URI's own place is beside /dicomweb: whoever mounts this application adds the route.
+    app.state.wado = next(iter(resources(door, [r for r in RULES if r.path == "/wado"])))
+    return app
+
+
+def _description(door: Door) -> list[Route]:
+    """The capabilities, open to all as FHIR's own statement is."""
+
+    async def describe(request: Request) -> Response:
+        try:
+            return capabilities(request, door.base_url(request), RULES)
+        except DicomwebError as error:
+            return problem_response(error)
+
+    return [
+        Route("/", describe, methods=["OPTIONS"]),
+        Route("/capabilities", describe, methods=["GET", "OPTIONS"]),
+    ]
 
 
 def resources(door: Door, rules: Sequence[Rule]) -> list[Route]:

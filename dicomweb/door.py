@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Literal, TypeVar
@@ -26,6 +26,7 @@ from access import (
     Unauthorized,
 )
 from archive import Archive, ArchiveError, InstanceKey
+from dicomweb.commitments import Commitments
 from dicomweb.config import DicomwebConfig
 from dicomweb.decoder_pool import Decoders
 from dicomweb.errors import BadRequest, DicomwebError
@@ -59,6 +60,7 @@ class Door:
     audit: AuditSpool
     config: DicomwebConfig
     decoders: Decoders
+    commitments: Commitments = field(default_factory=Commitments)
 
     def base_url(self, request: Request) -> str:
         """Service root as the client reaches it, without a trailing slash."""

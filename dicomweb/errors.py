@@ -42,6 +42,10 @@ class TransactionInUse(DicomwebError):
     """The Transaction UID names another storage commitment request."""
 
 
+class NotFound(DicomwebError):
+    """What the path names is not there, or not the caller's."""
+
+
 class NotAcceptable(DicomwebError):
     """No representation that the client accepts can be made."""
 

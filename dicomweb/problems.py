@@ -71,6 +71,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
     errors.RequestTimeout: Problem(
         408, advice="Send the whole request again, without long pauses."
     ),
+    errors.NotFound: Problem(404),
     errors.TransactionInUse: Problem(409, advice="Choose a new Transaction UID."),
     errors.NotAcceptable: Problem(406, advice="Accept one of the types in `offered`, or */*."),
     errors.NotRenderable: Problem(406),

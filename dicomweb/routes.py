@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from dicomweb import frames, metadata, rendered, retrieve, search, store, workitems
+from dicomweb import (
+    changefeed,
+    commitment,
+    delete,
+    frames,
+    metadata,
+    rendered,
+    retrieve,
+    search,
+    store,
+    wado_uri,
+    workitems,
+)
 from dicomweb.door import Rule
 
 STUDY = "/studies/{study}"
@@ -38,4 +50,23 @@ STORES = (
     Rule("POST", "/studies", "c", store.store, "Store instances"),
     Rule("POST", STUDY, "c", store.store, "Store instances of one study"),
 )
-RULES: tuple[Rule, ...] = (*SEARCHES, *RETRIEVALS, *STORES, *workitems.RULES)
+DELETIONS = tuple(
+    Rule("DELETE", path, "d", delete.delete, f"Delete {what}")
+    for path, what in ((STUDY, "a study"), (SERIES, "a series"), (INSTANCE, "an instance"))
+)
+COMMITMENT = "/commitment-requests/{transaction}"
+OTHERS = (
+    Rule("GET", "/wado", "r", wado_uri.wado, "Retrieve by WADO-URI"),
+    Rule("GET", "/changefeed", "s", changefeed.changes, "Changes in order"),
+    Rule("GET", "/changefeed/latest", "s", changefeed.latest, "Sequence of the newest change"),
+    Rule("POST", COMMITMENT, "c", commitment.request_commitment, "Request storage commitment"),
+    Rule("GET", COMMITMENT, "c", commitment.check_result, "Result of storage commitment"),
+)
+RULES: tuple[Rule, ...] = (
+    *SEARCHES,
+    *RETRIEVALS,
+    *STORES,
+    *DELETIONS,
+    *OTHERS,
+    *workitems.RULES,
+)

@@ -102,6 +102,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     _add_health(app, settings, services)
     fhir_gateway.app.mount(app, fhir)
     app.mount("/dicomweb", pixels)
+    app.router.routes.append(pixels.state.wado)
     app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb", ui.login.login_url))
     app.router.routes.extend(login.routes())
     app.mount("/", _first_page(settings, services))

@@ -176,7 +176,8 @@ def running(
         stack.callback(audit.close)
         inner = create_app(archive, lambda r: caller_of(r, authority), audit, config)
         outer = Starlette(
-            routes=[Mount("/dicomweb", inner)], lifespan=inner.router.lifespan_context
+            routes=[inner.state.wado, Mount("/dicomweb", inner)],
+            lifespan=inner.router.lifespan_context,
         )
         base = stack.enter_context(serving(outer))
         server = Server(archive, authority, folder / "audit", f"{base}/dicomweb")

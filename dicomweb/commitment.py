@@ -1,0 +1,127 @@
+"""Storage commitment over the web (PS3.18 chapter 13): success only for bytes read again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from access import Caller
+from archive import Archive, ArchiveError, InstanceNotFound
+from archive.keys import DicomJson
+from dicomweb.body import body_of
+from dicomweb.door import Visit, in_thread, is_uid
+from dicomweb.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from dicomweb.media import DICOM_JSON, Offer, choose, parse_media_type
+from dicomweb.xml import DICOM_XML, from_native, to_native
+
+_FORMS = (Offer(DICOM_JSON), Offer("application/json"), Offer(DICOM_XML))
+_SOP_CLASS, _SOP_UID, _REASON = "00081150", "00081155", "00081197"
+_COMMITTED, _FAILED = "00081199", "00081198"
+# PS3.3 C.14.1.1.
+PROCESSING_FAILURE, NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0110, 0x0112, 0x0119
+PATIENCE_S = 10.0
+
+
+async def request_commitment(visit: Visit) -> Response:
+    """POST /commitment-requests/{transaction}."""
+    offer = choose(visit.accept, _FORMS)
+    uid: str = visit.request.path_params["transaction"]
+    kept = visit.door.commitments
+    kept.check_free(uid)
+    references = _references(await _document(visit), visit.door.config.max_parts)
+    kept.check_free(uid)  # another request may have come while the body did
+    work = asyncio.create_task(in_thread(_verify, visit.archive, visit.caller, references))
+    kept.begin(uid, visit.caller, work)
+    return await _answer(visit, offer, work)
+
+
+async def check_result(visit: Visit) -> Response:
+    """GET /commitment-requests/{transaction}."""
+    offer = choose(visit.accept, _FORMS)
+    work = visit.door.commitments.result(visit.request.path_params["transaction"], visit.caller)
+    return await _answer(visit, offer, work)
+
+
+async def _answer(visit: Visit, offer: Offer, work: asyncio.Task[DicomJson]) -> Response:
+    """200 with the result, or 202 where it takes longer than a client should wait."""
+    done, _ = await asyncio.wait({work}, timeout=PATIENCE_S)
+    if not done:
+        url = f"{visit.door.base_url(visit.request)}{visit.request.scope['path']}"
+        return Response(status_code=202, headers={"Retry-After": "5", "Content-Location": url})
+    document = work.result()
+    text = to_native(document) if offer.part == DICOM_XML else orjson.dumps(document)
+    return Response(text, media_type=offer.part)
+
+
+async def _document(visit: Visit) -> DicomJson:
+    """The request's data set."""
+    kind = parse_media_type(visit.request.headers.get("content-type", DICOM_JSON)).type
+    if kind not in (DICOM_JSON, "application/json", DICOM_XML):
+        raise UnsupportedMediaType(f"send {DICOM_JSON} or {DICOM_XML}")
+    data = bytearray()
+    async for chunk in body_of(visit.request, visit.door.config):
+        data += chunk
+        if len(data) > visit.door.config.max_metadata_bytes:
+            raise PayloadTooLarge("the request is larger than the limit")
+    if kind == DICOM_XML:
+        return from_native(bytes(data))
+    try:
+        found = orjson.loads(bytes(data))
+    except orjson.JSONDecodeError:
+        raise BadRequest("the request is not JSON") from None
+    found = found[0] if isinstance(found, list) and len(found) == 1 else found
+    if not isinstance(found, dict):
+        raise BadRequest("the request is one DICOM JSON object")
+    return found
+
+
+def _references(document: DicomJson, most: int) -> list[tuple[str, str]]:
+    """SOP class and instance of each item of ReferencedSOPSequence (table J.1-1)."""
+    try:
+        items = document[_COMMITTED]["Value"]
+        pairs = [(item[_SOP_CLASS]["Value"][0], item[_SOP_UID]["Value"][0]) for item in items]
+    except (KeyError, IndexError, TypeError):
+        raise BadRequest(
+            "name the instances in ReferencedSOPSequence (0008,1199), each by class and instance"
+        ) from None
+    if not pairs or not all(is_uid(str(uid)) for pair in pairs for uid in pair):
+        raise BadRequest("ReferencedSOPSequence is empty or holds something that is not a UID")
+    if len(pairs) > most:
+        raise PayloadTooLarge(f"at most {most} instances in one request")
+    return [(str(sop_class), str(uid)) for sop_class, uid in pairs]
+
+
+def _verify(archive: Archive, caller: Caller, references: list[tuple[str, str]]) -> DicomJson:
+    """The Storage Commitment Response Module (table J.2-1)."""
+    committed, failed = [], []
+    for sop_class, uid in references:
+        reason = _reason(archive, caller, sop_class, uid)
+        item = {_SOP_CLASS: _element("UI", sop_class), _SOP_UID: _element("UI", uid)}
+        if reason is None:
+            committed.append(item)
+        else:
+            failed.append(item | {_REASON: _element("US", reason)})
+    answer = {_FAILED: failed, _COMMITTED: committed}
+    return {name: {"vr": "SQ", "Value": items} for name, items in answer.items() if items}
+
+
+def _reason(archive: Archive, caller: Caller, sop_class: str, uid: str) -> int | None:
+    """Why the instance cannot be committed to; None where its bytes are those that were stored."""
+    try:
+        found = next(iter(archive.records_of(instances=[uid])), None)
+        if found is None or not caller.may_see_study(found.key.study):
+            return NO_SUCH_INSTANCE
+        if found.sop_class != sop_class:
+            return CLASS_CONFLICT
+        return None if archive.verify(found.key) else PROCESSING_FAILURE
+    except InstanceNotFound:
+        return NO_SUCH_INSTANCE
+    except ArchiveError:
+        return PROCESSING_FAILURE
+
+
+def _element(vr: str, value: Any) -> dict[str, Any]:
+    return {"vr": vr, "Value": [value]}
