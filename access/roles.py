@@ -18,7 +18,7 @@ SCOPES: dict[Role, str] = {
         "user/*.rs user/ImagingStudy.cru user/DiagnosticReport.cu user/Observation.cu user/Task.cu"
     ),
     # Makes studies: sends them, and works through the worklist.
-    "technologist": f"{_READ_IMAGES} user/ImagingStudy.c user/ServiceRequest.rs user/Task.rsu",
+    "technologist": f"{_READ_IMAGES} user/ImagingStudy.c user/ServiceRequest.rs user/Task.rus",
     "researcher": f"{_READ_IMAGES} user/Observation.rs user/DiagnosticReport.rs",
     "viewer": _READ_IMAGES,
 }

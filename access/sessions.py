@@ -123,8 +123,8 @@ class Sessions:
                 b"select csrf, now() - seen_at > %s as stale, username, display_name, role,"
                 b" practitioner, disabled"
                 b" from access.session join access.account using (username)"
-                b" where token_sha256 = %s and seen_at >= now() - %s and created_at >= now() - %s"
-                b" and not disabled",
+                b" where token_sha256 = %s and seen_at >= now() - %s"
+                b" and session.created_at >= now() - %s and not disabled",
                 [self._idle / _TOUCHES, digest, self._idle, self._longest],
             ).fetchone()
             if row is None:
