@@ -59,11 +59,11 @@ def matches(keys: Sequence[Key], item: DicomJson, *, fuzzy: bool = False) -> boo
 
 def check(keys: Sequence[Key]) -> None:
     """Raise QueryError for a value that could match nothing because it is wrong."""
-    _combined(keys)
+    passed_over = (START_DATE, START_TIME) if _combined(keys) is not None else ()
     for key in keys:
         if key.keys:
             check(key.keys)
-        elif not key.is_universal and key.value != _EMPTY:
+        elif key.tag not in passed_over and not key.is_universal and key.value != _EMPTY:
             _test(key.vr, key.value, False)
 
 
