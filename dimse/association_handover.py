@@ -20,7 +20,7 @@ from pynetdicom.transport import AddressInformation, AssociationServer, Associat
 from dimse.admission import Admitted
 from dimse.association import admit
 from dimse.guard import Request
-from dimse.negotiation import Agreement, extended_answers, extended_of, identity_answer
+from dimse.negotiation import Agreement, acceptance, extended_of
 from dimse.services import Services
 
 
@@ -97,14 +97,11 @@ class _Acceptor(ACSE):
         }
         self.assoc._rejected_cx = [one for one in agreement.contexts if one.result != 0]
         answers = self._services.extended(self.assoc, extended_of(request))
-        confirmed = identity_answer(self._accepted.who.identity_response)
-        for role in agreement.roles:
-            self.acceptor.add_negotiation_item(role)
-        for item in extended_answers(answers):
-            self.acceptor.add_negotiation_item(item)
-        if confirmed is not None:
-            self.acceptor.add_negotiation_item(confirmed)
-        self.send_accept()
+        answer = acceptance(
+            request, self._accepted.who, agreement, self.acceptor.maximum_length or 0, answers
+        )
+        self.acceptor.primitive = answer
+        self.dul.send_pdu(answer)
         evt.trigger(self.assoc, evt.EVT_ACCEPTED, {})
         self.assoc.is_established = True
         evt.trigger(self.assoc, evt.EVT_ESTABLISHED, {})

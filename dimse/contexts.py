@@ -1,21 +1,17 @@
-"""Which presentation contexts are accepted: every storage class, in the syntax proposed first."""
+"""Which classes of instances are taken: every storage class of the standard, and extra ones."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import lru_cache
-from threading import Lock
 
 from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]
-from pynetdicom import AllStoragePresentationContexts, build_context
-from pynetdicom.presentation import PresentationContext
+from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
-from pynetdicom.sop_class import register_uid, uid_to_service_class
+from pynetdicom.sop_class import uid_to_service_class
 
 VERIFICATION = "1.2.840.10008.1.1"
 _NOT_INSTANCES = ("Storage Commitment", "Media Storage Directory")
-_registering = Lock()
 
 
 @lru_cache(maxsize=1)
@@ -48,32 +44,9 @@ def is_accepted(abstract_syntax: str, extra: Iterable[str]) -> bool:
     )
 
 
-def acceptable(
-    requested: Iterable[PresentationContext], extra: Iterable[str]
-) -> list[PresentationContext]:
-    """Contexts to support for one association: exactly what was proposed and we accept.
-
-    Data sets are kept as they come, so any transfer syntax will do; the peer's first is taken.
-    """
-    syntaxes: dict[str, list[str]] = {}
-    for context in requested:
-        abstract = str(context.abstract_syntax)
-        if not is_accepted(abstract, extra):
-            continue
-        offered = [str(syntax) for syntax in context.transfer_syntax]
-        merged = syntaxes.setdefault(abstract, [])
-        merged.extend(syntax for syntax in offered if syntax not in merged)
-        if abstract != VERIFICATION:
-            serve_as_storage(abstract)
-    return [build_context(abstract, offered) for abstract, offered in syntaxes.items() if offered]
-
-
-def serve_as_storage(abstract_syntax: str) -> None:
-    """Make pynetdicom answer C-STORE for a class that it does not know."""
-    with _registering:
-        if _service(abstract_syntax) is ServiceClass:
-            keyword = "Storage_" + re.sub(r"\W", "_", abstract_syntax)
-            register_uid(abstract_syntax, keyword, StorageServiceClass)
+def is_storage(abstract_syntax: str, extra: Iterable[str]) -> bool:
+    """Whether it is a class whose instances we take."""
+    return abstract_syntax != VERIFICATION and is_accepted(abstract_syntax, extra)
 
 
 def _service(abstract_syntax: str) -> type[ServiceClass]:

@@ -5,12 +5,17 @@ PS3.7 annex D (contexts, roles, extended negotiation) and PS3.8 9.3.3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydicom.uid import UID
+from pynetdicom._globals import APPLICATION_CONTEXT_NAME
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
     SCP_SCU_RoleSelectionNegotiation,
     SOPClassExtendedNegotiation,
     UserIdentityNegotiation,
@@ -18,7 +23,8 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext
 
 from dimse.admission import Admitted
-from dimse.contexts import VERIFICATION, is_accepted, serve_as_storage
+from dimse.contexts import VERIFICATION, is_accepted
+from dimse.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dimse.identity import UserIdentity
 from dimse.services import Services
 
@@ -109,8 +115,6 @@ def _answer(
     scu, scp = scu and (may or (storage and gets and scp)), scp and peer_as_scp
     if not scu and not scp:
         return _result(context, USER_REJECTION, syntax)
-    if storage:
-        serve_as_storage(uid)
     return _result(context, ACCEPTED, syntax, (scu, scp))
 
 
@@ -147,13 +151,12 @@ def identity_of(request: A_ASSOCIATE) -> UserIdentity | None:
     return None
 
 
-def identity_answer(response: bytes | None) -> UserIdentityNegotiation | None:
-    """The item that confirms a user identity in the A-ASSOCIATE-AC; None if there is none."""
-    if response is None:
-        return None
-    item = UserIdentityNegotiation()
-    item.server_response = response
-    return item
+def maximum_of(request: A_ASSOCIATE) -> int:
+    """Longest P-DATA-TF that the peer can receive; 0: any."""
+    for item in request.user_information:
+        if isinstance(item, MaximumLengthNotification):
+            return item.maximum_length_received
+    return 0
 
 
 def extended_of(request: A_ASSOCIATE) -> dict[str, bytes]:
@@ -165,12 +168,35 @@ def extended_of(request: A_ASSOCIATE) -> dict[str, bytes]:
     }
 
 
-def extended_answers(answers: dict[str, bytes]) -> list[SOPClassExtendedNegotiation]:
-    """Items for the A-ASSOCIATE-AC."""
-    items = []
-    for uid, information in answers.items():
+def acceptance(
+    request: A_ASSOCIATE,
+    who: Admitted,
+    agreement: Agreement,
+    maximum_pdu: int,
+    extended: Mapping[str, bytes] | None = None,
+) -> A_ASSOCIATE:
+    """The A-ASSOCIATE-AC that tells the peer what was agreed on."""
+    answer = A_ASSOCIATE()
+    answer.application_context_name = UID(APPLICATION_CONTEXT_NAME)
+    answer.calling_ae_title = request.calling_ae_title
+    answer.called_ae_title = request.called_ae_title
+    answer.result, answer.result_source = 0, 1
+    answer.presentation_context_definition_results_list = list(agreement.contexts)
+    length = MaximumLengthNotification()
+    length.maximum_length_received = maximum_pdu
+    implementation = ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = IMPLEMENTATION_VERSION
+    items: list[Any] = [length, implementation, version, *agreement.roles]
+    for uid, information in (extended or {}).items():
         item = SOPClassExtendedNegotiation()
         item.sop_class_uid = UID(uid)
         item.service_class_application_information = information
         items.append(item)
-    return items
+    if who.identity_response is not None:
+        confirmed = UserIdentityNegotiation()
+        confirmed.server_response = who.identity_response
+        items.append(confirmed)
+    answer.user_information = items
+    return answer

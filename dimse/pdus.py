@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import time
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ = 0x01, 0x02, 0x03
 P_DATA_TF, RELEASE_RQ, RELEASE_RP, ABORT = 0x04, 0x05, 0x06, 0x07
@@ -31,15 +32,22 @@ def abortion(source: int, reason: int = NO_REASON) -> bytes:
 
 
 def part(connection: socket.socket, last: bytes, artim_s: float) -> None:
-    """Send a last PDU, wait for the peer to close, but not long (the ARTIM timer), and close.
-
-    Closing at once with bytes unread would send a reset that may overtake the PDU.
-    """
+    """Send a last PDU, wait for the peer to close, but not long (the ARTIM timer), and close."""
     with contextlib.suppress(OSError), connection:
         connection.settimeout(_SEND_S)
         connection.sendall(last)
+        linger(connection, artim_s)
+
+
+def linger(connection: socket.socket, artim_s: float) -> None:
+    """Say that nothing more comes, and wait for the peer to close.
+
+    Closing at once with bytes unread would send a reset that may overtake our last PDU.
+    """
+    ends = time.monotonic() + artim_s
+    with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
-        connection.settimeout(artim_s)
-        for _ in range(1024):
+        while (left := ends - time.monotonic()) > 0:
+            connection.settimeout(left)
             if not connection.recv(64 * 1024):
-                break
+                return

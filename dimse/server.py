@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
-from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, evt
-from pynetdicom.association import Association
-from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom import AE, _config
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from access import AuditSpool, Caller
@@ -20,15 +19,17 @@ from dimse import pdus
 from dimse.admission import Admission, Applicant, Rejected
 from dimse.association_handover import Accepted, Handover
 from dimse.association_register import Most, Open, Register
-from dimse.association_socket import LimitedSocket
+from dimse.association_socket import SharedSocket
 from dimse.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dimse.guard import Guard, Limits, Request, refuse
 from dimse.ledger import Ledger
-from dimse.negotiation import identity_of, negotiate
+from dimse.negotiation import acceptance, identity_of, maximum_of, negotiate
 from dimse.pace import quicken
+from dimse.receive import Receiver
+from dimse.receive_message import Messages, Party
+from dimse.receive_stream import PduStream, StreamLimits
 from dimse.services import Service, Services
-from dimse.status import SUCCESS
-from dimse.store import on_c_store
+from dimse.store import Storage
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class DimseConfig:
         port: 0 takes a free port; `DimseServer.address` tells which.
         extra_sop_classes: Private or unknown SOP Class UIDs to take as well; "*" takes any.
         maximum_pdu: Largest P-DATA-TF we ask peers to send, in bytes.
+        progress_s: A PDU that is not complete after so long must have come at 1 KiB/s.
         idle_s: An association without any message for so long is aborted.
         artim_s: So long a peer has to close after a release, abort or rejection.
     """
@@ -53,6 +55,7 @@ class DimseConfig:
     extra_sop_classes: tuple[str, ...] = ()
     maximum_pdu: int = 1024 * 1024
     most: Most = field(default_factory=Most)
+    progress_s: float = 5.0
     idle_s: float = 60.0
     artim_s: float = 5.0
     limits: Limits = field(default_factory=Limits)
@@ -70,12 +73,11 @@ class DimseServer:
         services: Sequence[Service] = (),
     ) -> None:
         self._config = config
-        self._archive = archive
         self._admission = admission
         self._services = Services(services)
         self._ledger = Ledger(audit)
         self._register = Register(config.most)
-        self._entries: dict[int, Open] = {}
+        self._storage = Storage(archive, self._ledger, config.extra_sop_classes)
         self._stopped = False
         self._guard = Guard(
             (config.host, config.port), config.limits, self._take, admission.allows_address
@@ -129,12 +131,7 @@ class DimseServer:
         ae.acse_timeout = config.artim_s
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION
-        handlers: list[evt.EventHandlerType] = [
-            (evt.EVT_C_ECHO, self._on_c_echo),
-            (evt.EVT_C_STORE, self._on_c_store),
-            *self._services.handlers(),
-        ]
-        return Handover(ae, self.address, self._services, handlers)
+        return Handover(ae, self.address, self._services, self._services.handlers())
 
     def _take(self, request: Request) -> None:
         """Start a thread for a request that the guard has seen whole."""
@@ -150,7 +147,11 @@ class DimseServer:
     def _serve(self, request: Request, entry: Open) -> None:
         try:
             accepted = self._decide(request)
-            if accepted is not None:
+            if accepted is None:
+                return
+            if accepted.agreement.plain:
+                self._receive(accepted, entry)
+            else:
                 self._hand_over(accepted, entry)
         # The end of a thread: one association that fails must not leave its place taken.
         except Exception:
@@ -183,35 +184,48 @@ class DimseServer:
         agreement = negotiate(primitive, who, self._services, self._config.extra_sop_classes)
         return Accepted(request, primitive, who, agreement)
 
+    def _receive(self, accepted: Accepted, entry: Open) -> None:
+        """Serve an association ourselves."""
+        stream, messages = self._make_ready(accepted, entry)
+        entry.abort = stream.cut
+        peer = accepted.request.address[0]
+        answer = acceptance(
+            accepted.primitive, accepted.who, accepted.agreement, self._config.maximum_pdu
+        )
+        try:
+            Receiver(stream, messages, peer, self._config.artim_s).run(
+                A_ASSOCIATE_AC(answer).encode()
+            )
+        finally:
+            # In this order: who waits for the last association may close the audit spool next.
+            self._ledger.end(id(entry))
+
     def _hand_over(self, accepted: Accepted, entry: Open) -> None:
         """Let pynetdicom serve an association, in this thread and one of its own."""
-        association = self._handover.make(accepted, LimitedSocket)
+        stream, messages = self._make_ready(accepted, entry)
+        association = self._handover.make(accepted, partial(SharedSocket, stream, messages))
         quicken(association)
-        key = id(association)
-        self._entries[key] = entry
         entry.abort = association.abort
         try:
             association.run()
         finally:
-            # In this order: who waits for the last association may close the audit spool next.
-            self._ledger.end(key)
-            self._entries.pop(key, None)
+            messages.close()
+            self._ledger.end(id(entry))
 
-    def _on_c_echo(self, event: evt.Event) -> int:
-        self._mark(event.assoc, busy=False)
-        return SUCCESS
-
-    def _on_c_store(self, event: evt.Event) -> int | Dataset:
-        self._mark(event.assoc, busy=True)
-        try:
-            return on_c_store(event, self._archive, self._ledger)
-        finally:
-            self._mark(event.assoc, busy=False)
-
-    def _mark(self, association: Association, *, busy: bool) -> None:
-        entry = self._entries.get(id(association))
-        if entry is not None:
-            entry.mark(busy=busy)
+    def _make_ready(self, accepted: Accepted, entry: Open) -> tuple[PduStream, Messages]:
+        config = self._config
+        connection = accepted.request.connection
+        limits = StreamLimits(config.maximum_pdu, config.progress_s, config.idle_s)
+        accepted_contexts = accepted.agreement.accepted
+        mine = {
+            context.context_id or 0: str(context.transfer_syntax[0])
+            for context in accepted_contexts
+            if self._services.of(str(context.abstract_syntax)) is None
+        }
+        others = frozenset(context.context_id or 0 for context in accepted_contexts) - set(mine)
+        party = Party(id(entry), accepted.who, mine, others, maximum_of(accepted.primitive))
+        messages = Messages(party, self._storage, entry, connection.sendall)
+        return PduStream(connection, limits), messages
 
 
 def _is_idle(one: Open) -> bool:
