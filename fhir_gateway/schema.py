@@ -10,6 +10,7 @@ Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 
 MIGRATION_LOCK = 0x48_49_4C_01  # "HIL" 1
 LEADER_LOCK = 0x48_49_4C_02
+WORKITEM_LOCK = 0x48_49_4C_03
 
 MIGRATIONS = (
     """
@@ -48,6 +49,20 @@ MIGRATIONS = (
         created_at timestamptz not null default now(),
         expires_at timestamptz
     );
+    """,
+    """
+    create table gateway.workitem_link (
+        uid text primary key,
+        task_id text not null,
+        ended boolean not null default false
+    );
+    create index workitem_link_task on gateway.workitem_link (task_id);
+    create index workitem_link_open on gateway.workitem_link (uid) where not ended;
+    create table gateway.workitem_cursor (
+        only_row boolean primary key default true check (only_row),
+        at timestamptz not null
+    );
+    insert into gateway.workitem_cursor (at) values (now() - interval '7 days');
     """,
 )
 

@@ -1,4 +1,4 @@
-"""What the web process does beside answering: publish studies, ship audit records, seed.
+"""What the web process does beside answering: publish, bridge work items, ship audit, seed.
 
 Any number of web processes may run; an advisory lock lets one of them do each of these. The
 audit spool is on the disk of one machine, so its lock is a file there.
@@ -20,8 +20,9 @@ from archive import Archive
 from fhir_gateway.audit import AuditShipper
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.imaging import Publisher
-from fhir_gateway.schema import LEADER_LOCK, make_pool, migrate
+from fhir_gateway.schema import LEADER_LOCK, WORKITEM_LOCK, Pool, make_pool, migrate
 from fhir_gateway.subscriptions import seed
+from fhir_gateway.workitems import Ordering, WorkitemBridge
 from records import Records, RecordsError
 
 RETRY_S = 2.0
@@ -34,8 +35,15 @@ log = structlog.get_logger(__name__)
 class Services:
     """The background tasks of one web process."""
 
-    def __init__(self, config: GatewayConfig, archive: Archive, audit_folder: Path) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        archive: Archive,
+        audit_folder: Path,
+        ordering: Ordering | None = None,
+    ) -> None:
         self._config = config
+        self._ordering = ordering
         self._archive = archive
         self._audit_folder = audit_folder
         self._seeded = asyncio.Event()
@@ -55,6 +63,9 @@ class Services:
                 ),
                 asyncio.create_task(
                     self._for_ever("publish", stop, lambda: self._publish(records, stop))
+                ),
+                asyncio.create_task(
+                    self._for_ever("workitems", stop, lambda: self._bridge(records, stop))
                 ),
                 asyncio.create_task(
                     self._for_ever("audit", stop, lambda: self._ship(records, stop))
@@ -93,20 +104,35 @@ class Services:
             return
 
     async def _publish(self, records: Records, stop: asyncio.Event) -> None:
+        async with self._leading(LEADER_LOCK, stop) as pool:
+            if pool is not None:
+                log.info("services.publishing")
+                await Publisher(self._config, self._archive, records, pool).run(stop)
+
+    async def _bridge(self, records: Records, stop: asyncio.Event) -> None:
+        async with self._leading(WORKITEM_LOCK, stop) as pool:
+            if pool is not None:
+                log.info("services.bridging_workitems")
+                bridge = WorkitemBridge(
+                    self._config, self._archive.workitems, self._archive, records, pool
+                )
+                await bridge.run(stop, self._ordering)
+
+    @contextlib.asynccontextmanager
+    async def _leading(self, lock: int, stop: asyncio.Event) -> AsyncIterator[Pool | None]:
+        """A pool on the gateway's tables, once no other process does this work; None at a stop."""
         pool = make_pool(self._config.dsn)
         await pool.open(wait=True)
         try:
             await migrate(pool)
-            async with self._leadership(stop) as leads:
-                if leads:
-                    log.info("services.publishing")
-                    await Publisher(self._config, self._archive, records, pool).run(stop)
+            async with self._leadership(lock, stop) as leads:
+                yield pool if leads else None
         finally:
             await pool.close()
 
     @contextlib.asynccontextmanager
-    async def _leadership(self, stop: asyncio.Event) -> AsyncIterator[bool]:
-        """Wait until no other process publishes; False when told to stop before.
+    async def _leadership(self, lock: int, stop: asyncio.Event) -> AsyncIterator[bool]:
+        """Wait until no other process has the lock; False when told to stop before.
 
         The lock belongs to the connection, so it falls with the process. That a leader which
         lost only its connection may overlap with the next one is harmless: writes are
@@ -115,7 +141,7 @@ class Services:
         connection = await psycopg.AsyncConnection.connect(self._config.dsn, autocommit=True)
         async with connection:
             while not stop.is_set():
-                found = await connection.execute("select pg_try_advisory_lock(%s)", [LEADER_LOCK])
+                found = await connection.execute("select pg_try_advisory_lock(%s)", [lock])
                 row = await found.fetchone()
                 if row is not None and row[0]:
                     yield True

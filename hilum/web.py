@@ -31,6 +31,7 @@ from archive import Archive
 from dicomweb.config import DicomwebConfig
 from fhir_gateway.services import Services
 from hilum import queue_schema, wiring
+from hilum.ordering import ordering
 from hilum.settings import Settings
 from ui.landing import Component
 
@@ -66,7 +67,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     queue = wiring.queue_app(settings)
     secret = wiring.internal_secret(settings)
     gateway = wiring.gateway_config(settings)
-    services = Services(gateway, archive, gateway.audit_folder)
+    services = Services(gateway, archive, gateway.audit_folder, ordering(settings, queue))
 
     cookie = Cookie(settings.base_url)
     sessions = wiring.sessions(settings)

@@ -15,6 +15,7 @@ from procrastinate.exceptions import AlreadyEnqueued
 
 QUEUE = "inference"
 CONSIDER = "inference.consider"
+RUN = "inference.run"
 SWEEP = "inference.sweep"
 SECRET_HEADER = "X-Hilum-Hook"  # noqa: S105  (a header's name)
 _STUDY = re.compile(r"(?:^|/)ImagingStudy/([A-Za-z0-9\-.]{1,64})(?:/|$)")
@@ -57,6 +58,13 @@ async def defer_consider(app: procrastinate.App, imaging_study_id: str) -> None:
 async def defer_sweep(app: procrastinate.App, *, window_s: int | None = None) -> None:
     """Queue a sweep over studies and Tasks; a worker does so at its start."""
     await defer_job(app, SWEEP, queueing_lock=SWEEP, timestamp=0, window_s=window_s)
+
+
+async def defer_run(app: procrastinate.App, task_id: str) -> None:
+    """Queue the run of a Task; one waits and one runs at a time, however often it is asked."""
+    # `lock`: one at a time per Task; `queueing_lock`: one waiting per Task.
+    lock = f"{RUN}/{task_id}"
+    await defer_job(app, RUN, lock=lock, queueing_lock=lock, task_id=task_id)
 
 
 async def defer_job(

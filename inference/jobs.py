@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 import procrastinate
 import structlog
@@ -18,7 +18,7 @@ from inference import task as tasks
 from inference.config import InferenceConfig
 from inference.errors import InferenceError, NoModelApplies, SourceError, StudyChanged
 from inference.fhir_results import Resource, Result, transaction
-from inference.hook import CONSIDER, QUEUE, SWEEP, defer_job, defer_sweep
+from inference.hook import CONSIDER, QUEUE, RUN, SWEEP, defer_job, defer_run, defer_sweep
 from inference.models import Model, load_model
 from inference.pipeline import Findings, find
 from inference.runs import Run
@@ -28,7 +28,6 @@ from inference.supersede import end_outdated, outdated_drafts
 from records.client import Records
 from records.errors import NotFound, RecordsError, RecordsUnavailable, VersionConflict
 
-RUN = "inference.run"
 RESCUE = "inference.rescue"
 COMPLETIONS = 3  # tries of the last transaction while drafts that it supersedes still change
 JOB_RETRIES = 7  # with waits that double from `retry_wait_s`: about four minutes
@@ -249,13 +248,8 @@ def register(app: procrastinate.App, config: InferenceConfig) -> None:
     """Put the jobs on an App. Nothing connects or loads before the first job runs."""
     engine = Engine(config)
 
-    async def defer_run(task_id: str) -> None:
-        # `lock`: one at a time per Task; `queueing_lock`: one waiting per Task.
-        lock = f"{RUN}/{task_id}"
-        await defer_job(app, RUN, lock=lock, queueing_lock=lock, task_id=task_id)
-
     def deps(records: Records) -> Deps:
-        return Deps(config, records, engine, defer_run)
+        return Deps(config, records, engine, partial(defer_run, app))
 
     def records() -> Records:
         return Records(config.records_url, config.records_secret)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from inference.fhir_results import Resource
 from inference.models import Model
 from inference.runs import Run, run_identifier
 from records import identifiers
 from records.client import Records
+
+Resource = dict[str, Any]
 
 FINAL = frozenset({"completed", "failed", "rejected", "cancelled", "entered-in-error"})
 DERIVED_MODALITIES = frozenset({"SEG", "SR", "PR", "KO", "DOC", "RWV", "REG", "PMAP", "RTSTRUCT"})
@@ -70,12 +71,14 @@ def attempts(task: Resource) -> int:
     )
 
 
-def new_task(study: Resource, model: Model, identifier: str) -> Resource:
-    """A requested Task for a study."""
+def new_task(
+    study: Resource, model: Model, identifier: str, also: Sequence[Resource] = ()
+) -> Resource:
+    """A requested Task for a study; `also` are further identifiers, as of an order."""
     now = _now()
     return {
         "resourceType": "Task",
-        "identifier": [{"system": RUN_SYSTEM, "value": identifier}],
+        "identifier": [{"system": RUN_SYSTEM, "value": identifier}, *also],
         "status": "requested",
         "intent": "order",
         "code": {"text": "Segment and measure brain lesions"},
@@ -92,11 +95,33 @@ def new_task(study: Resource, model: Model, identifier: str) -> Resource:
     }
 
 
-async def request(records: Records, study: Resource, model: Model, identifier: str) -> Resource:
-    """The Task of a run: created, or the one that is there already."""
+async def request(
+    records: Records,
+    study: Resource,
+    model: Model,
+    identifier: str,
+    also: Sequence[Resource] = (),
+) -> Resource:
+    """The Task of a run: created, or the one that is there already, as it is."""
     query = identifiers.by_identifier(RUN_SYSTEM, identifier)
-    task: Resource = await records.create(new_task(study, model, identifier), if_none_exist=query)
+    new = new_task(study, model, identifier, also)
+    task: Resource = await records.create(new, if_none_exist=query)
     return task
+
+
+async def reopen(records: Records, task: Resource, order: Resource) -> Resource:
+    """Begin an ended run anew, for an order. Its results keep their names, so none comes twice.
+
+    Raises:
+        VersionConflict: somebody else has changed it.
+    """
+    fresh = {
+        k: v for k, v in task.items() if k not in ("statusReason", "executionPeriod", "output")
+    }
+    fresh |= {"status": "requested", "lastModified": _now()}
+    fresh["identifier"] = [*task["identifier"], order]
+    updated: Resource = await records.update(_with_attempts(fresh, 0), if_match=True)
+    return updated
 
 
 async def claim(records: Records, task: Resource) -> Resource:
