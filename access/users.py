@@ -165,16 +165,14 @@ class Users:
             wait_s = throttle.begin(connection, name)
             if wait_s > 0:
                 raise TooManyAttempts(wait_s)
-            row = connection.execute(
-                b"select password from access.account where username = %s", [name]
-            ).fetchone()
-            if not passwords.is_right(password, row[0] if row else None):
+            kept = _password(connection, name)
+            if not passwords.is_right(password, kept) or kept is None:
                 raise LoginRefused
             user = _find(connection, name)
             if user is None or user.disabled:
                 raise LoginRefused
             throttle.succeed(connection, name)
-            if row is not None and passwords.is_outdated(row[0]):
+            if passwords.is_outdated(kept):
                 _keep(connection, name, passwords.rehash(password))
             return user
 
@@ -190,11 +188,23 @@ def normal(username: str) -> str:
 
 
 def _find(connection: psycopg.Connection[Any], username: str) -> User | None:
+    if not _USERNAME.fullmatch(normal(username)):
+        return None  # PostgreSQL refuses some texts with an error: a NUL, half a character
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(
             b"select " + _COLUMNS + b" from access.account where username = %s", [normal(username)]
         ).fetchone()
     return User(**row) if row else None
+
+
+def _password(connection: psycopg.Connection[Any], username: str) -> str | None:
+    """The hash of a user's password; None if there is no such user."""
+    if not _USERNAME.fullmatch(username):
+        return None
+    row = connection.execute(
+        b"select password from access.account where username = %s", [username]
+    ).fetchone()
+    return str(row[0]) if row else None
 
 
 def _keep(connection: psycopg.Connection[Any], username: str, kept: str) -> bool:

@@ -130,6 +130,14 @@ def test_wrong_name_wrong_password_and_disabled_get_the_same_answer(users, anna)
     assert len(texts) == 1
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\udcff", "x" * 10_000, "", "'; drop table x"])
+def test_a_name_that_cannot_be_one_is_refused_like_any_other(users, name):
+    with pytest.raises(LoginRefused):
+        users.authenticate(name, GOOD)
+    with pytest.raises(UserError):
+        users.find(name)
+
+
 @pytest.mark.parametrize("name", ["anna", "nobody"])
 def test_after_five_wrong_passwords_even_the_right_one_waits_and_nobody_learns_who_exists(
     users, anna, dsn, name
