@@ -18,6 +18,7 @@ from dicomweb.errors import BadRequest
 
 DICOM_XML = "application/dicom+xml"
 MAX_DEPTH = 64
+MAX_GAP = 1000
 _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _COMPONENTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
@@ -164,9 +165,13 @@ def _read_element(node: ElementTree.Element, vr: str, depth: int) -> dict[str, A
         kind = _local(child)
         if kind == "BulkData":
             element["BulkDataURI"] = child.get("uri") or child.get("uuid") or ""
-        elif kind == "InlineBinary":
+            continue
+        if kind == "InlineBinary":
             element["InlineBinary"] = (child.text or "").strip()
-        elif kind == "Item":
+            continue
+        gap = min(_number(child) - 1 - len(values), MAX_GAP)
+        values += [None] * gap  # values that are not there have no element of their own
+        if kind == "Item":
             values.append(_read_level(child, depth + 1))
         elif kind == "PersonName":
             values.append(_read_name(child))
@@ -186,8 +191,9 @@ def _read_name(node: ElementTree.Element) -> dict[str, str]:
     name = {}
     for group in node:
         parts = {_local(part): part.text or "" for part in group}
-        joined = "^".join(parts.get(component, "") for component in _COMPONENTS)
-        name[_local(group)] = joined.rstrip("^")
+        joined = "^".join(parts.get(component, "") for component in _COMPONENTS).rstrip("^")
+        if joined:
+            name[_local(group)] = joined
     return name
 
 
