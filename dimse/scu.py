@@ -21,8 +21,9 @@ from dimse.scu_command import (
 )
 from dimse.scu_negotiation import AssociationBroken, AssociationFailed, Calling, Proposal
 from dimse.sender import send_items
-from dimse.sender_contexts import EXPLICIT_LE, IMPLICIT_LE, Transcoder
+from dimse.sender_contexts import EXPLICIT_LE, IMPLICIT_LE
 from dimse.sender_file import NotSendable, Outgoing, outgoing
+from pixels import Transcoder
 
 __all__ = ["AssociationBroken", "AssociationFailed", "Calling", "SendResult", "echo", "send"]
 

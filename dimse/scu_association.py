@@ -23,8 +23,16 @@ from pynetdicom.pdu_primitives import (
 
 from dimse.peers import Peer
 from dimse.scu_command import LONGEST, Command, CommandError, decode
-from dimse.scu_negotiation import (
+from dimse.scu_framing import (
+    COMMAND_PART,
+    LAST,
     MAXIMUM_PDU,
+    SMALLEST_PDU,
+    fragment_size,
+    pdus,
+    piece_size,
+)
+from dimse.scu_negotiation import (
     AssociationBroken,
     AssociationFailed,
     Calling,
@@ -34,9 +42,7 @@ from dimse.scu_negotiation import (
     request,
 )
 
-_WRITE = 512 * 1024
 _ASSOCIATE_AC, _ASSOCIATE_RJ, _DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = 2, 3, 4, 5, 6, 7
-_COMMAND_PART, _LAST = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class RequestedAssociation:
         self._pdvs: deque[tuple[int, int, memoryview]] = deque()
         self._message = 0
         self.accepted: dict[int, Accepted] = {}
-        self.maximum_pdu = 0
+        self._size = fragment_size(0)
         self.is_open = True
 
     @classmethod
@@ -100,16 +106,15 @@ class RequestedAssociation:
 
     def send(self, context_id: int, command: bytes, data: bytes | None = None) -> None:
         """Send a message that lies in memory. Raises AssociationBroken."""
-        pieces = list(self._fragments(context_id, command, _COMMAND_PART, last=True))
+        pieces = list(pdus(context_id, command, self._size, command=True))
         if data is not None:
-            pieces += self._fragments(context_id, data, 0, last=True)
+            pieces += pdus(context_id, data, self._size)
         self._write(b"".join(pieces))
 
     @property
     def piece_bytes(self) -> int:
         """A good size for the pieces of `send_pieces`: whole PDUs, and few system calls."""
-        size = self._fragment_size()
-        return max(1, _WRITE // size) * size
+        return piece_size(self._size)
 
     def send_pieces(
         self, context_id: int, command: bytes, pieces: Iterable[tuple[bytes, bool]]
@@ -122,10 +127,10 @@ class RequestedAssociation:
         Raises:
             AssociationBroken: the peer is gone.
         """
-        head = list(self._fragments(context_id, command, _COMMAND_PART, last=True))
+        head = list(pdus(context_id, command, self._size, command=True))
         try:
             for piece, last in pieces:
-                self._write(b"".join([*head, *self._fragments(context_id, piece, 0, last=last)]))
+                self._write(b"".join([*head, *pdus(context_id, piece, self._size, last=last)]))
                 head = []
         except BaseException:
             if not head:
@@ -140,12 +145,12 @@ class RequestedAssociation:
         raw = bytearray()
         while True:
             context_id, flags, part = self._next_pdv()
-            if not flags & _COMMAND_PART:
+            if not flags & COMMAND_PART:
                 raise self._broken("sent a data set where a command should be")
             raw += part
             if len(raw) > LONGEST:
                 raise self._broken("sent an endless command")
-            if flags & _LAST:
+            if flags & LAST:
                 break
         try:
             return context_id, decode(bytes(raw))
@@ -156,10 +161,10 @@ class RequestedAssociation:
         """Hand the data set that follows a command to `write`, piece by piece."""
         while True:
             _, flags, part = self._next_pdv()
-            if flags & _COMMAND_PART:
+            if flags & COMMAND_PART:
                 raise self._broken("sent a command inside a data set")
             write(part)
-            if flags & _LAST:
+            if flags & LAST:
                 return
 
     def read_all(self, limit: int = 16 * 1024 * 1024) -> bytes:
@@ -215,7 +220,7 @@ class RequestedAssociation:
         roles = set()
         for item in accepted.user_information:
             if isinstance(item, MaximumLengthNotification):
-                self.maximum_pdu = int(item.maximum_length_received or 0)
+                self._set_size(int(item.maximum_length_received or 0))
             elif isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.scp_role:
                 roles.add(str(item.sop_class_uid))
         for one in accepted.presentation_context_definition_results_list:
@@ -229,24 +234,11 @@ class RequestedAssociation:
                 continue
             as_scp = proposal.as_scp and proposal.abstract_syntax in roles
             self.accepted[number] = Accepted(number, proposal.abstract_syntax, syntax, as_scp)
-        if 0 < self.maximum_pdu < 64:
-            raise AssociationFailed(f"{self._peer} takes PDUs of {self.maximum_pdu} bytes only")
 
-    def _fragment_size(self) -> int:
-        limit = min(self.maximum_pdu or MAXIMUM_PDU, MAXIMUM_PDU)
-        return (limit - 6) & ~1
-
-    def _fragments(
-        self, context_id: int, data: bytes, kind: int, *, last: bool
-    ) -> Iterator[bytes | memoryview]:
-        """P-DATA-TF PDUs of one PDV each; `last` says that the message part ends with `data`."""
-        size = self._fragment_size()
-        view = memoryview(data)
-        for start in range(0, len(view), size):
-            part = view[start : start + size]
-            flags = kind | (_LAST if last and start + size >= len(view) else 0)
-            yield struct.pack(">BBLLBB", _DATA, 0, len(part) + 6, len(part) + 2, context_id, flags)
-            yield part
+    def _set_size(self, maximum_pdu: int) -> None:
+        if 0 < maximum_pdu < SMALLEST_PDU:
+            raise AssociationFailed(f"{self._peer} takes PDUs of {maximum_pdu} bytes only")
+        self._size = fragment_size(maximum_pdu)
 
     def _write(self, data: bytes) -> None:
         try:

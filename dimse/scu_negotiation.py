@@ -21,8 +21,8 @@ from pynetdicom.transport import AddressInformation
 
 from dimse.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dimse.peers import Peer
+from dimse.scu_framing import MAXIMUM_PDU
 
-MAXIMUM_PDU = 1024 * 1024
 CONTEXTS = 128
 """Presentation contexts that one association can propose (PS3.8 9.3.2.2)."""
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from dimse.peers import Peer
 from dimse.scu_association import Accepted, RequestedAssociation
@@ -222,7 +221,9 @@ def _progress(association: RequestedAssociation, context: Accepted, answer: Comm
     failed_uids: tuple[str, ...] = ()
     if answer.has_data_set:
         found = decoded(association.read_all(), context).get("FailedSOPInstanceUIDList")
-        values = [found] if isinstance(found, UID | str) else found or []
+        if isinstance(found, bytes):  # a list too long for its VR comes as UN
+            found = found.decode("ascii", "replace").strip(" \0").split("\\")
+        values = [found] if isinstance(found, str) else found or []
         failed_uids = tuple(str(uid) for uid in values)
     return Progress(
         status=answer.status or 0,

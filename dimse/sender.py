@@ -35,8 +35,9 @@ from dimse.scu_command import (
     encode,
 )
 from dimse.scu_negotiation import AssociationBroken, AssociationFailed, Calling
-from dimse.sender_contexts import Transcoder, batches, by_class, choose, proposals
+from dimse.sender_contexts import batches, by_class, choose, proposals
 from dimse.sender_file import NotSendable, Outgoing, pieces
+from pixels import Transcoder
 
 log = structlog.get_logger(__name__)
 
@@ -189,16 +190,16 @@ class _Work:
     def _send(self, association: RequestedAssociation, item: Outgoing) -> Delivery:
         """One C-STORE. Raises AssociationBroken."""
         contexts = list(association.accepted.values())
-        context = choose(contexts, item, self._peer, self._transcoder)
+        transcoder = self._transcoder
+        context = choose(
+            contexts, item, self._peer.transfer_syntaxes, transcodes=transcoder is not None
+        )
         if context is None:
             return Delivery(item, None, "the peer does not accept its class or transfer syntax")
+        message = association.next_message_id()
+        command = store_request(message, item.sop_class, item.instance, self._originator)
         try:
-            path = item.path
-            if context.transfer_syntax != item.transfer_syntax and self._transcoder is not None:
-                path = self._transcoder.make(path, context.transfer_syntax)
-            message = association.next_message_id()
-            command = store_request(message, item.sop_class, item.instance, self._originator)
-            data = pieces(item, path, association.piece_bytes)
+            data = pieces(item, context.transfer_syntax, association.piece_bytes, transcoder)
             association.send_pieces(context.id, command, data)
         except NotSendable as error:
             return Delivery(item, None, str(error))

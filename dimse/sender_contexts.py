@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import Protocol
 
 from dimse.peers import Peer
 from dimse.scu_association import Accepted
 from dimse.scu_negotiation import CONTEXTS, Proposal
 from dimse.sender_file import Outgoing
+from pixels import can_make
 
 EXPLICIT_LE, IMPLICIT_LE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
-
-
-class Transcoder(Protocol):
-    """Makes a copy of a file in another transfer syntax."""
-
-    def can_make(self, source: str, target: str) -> bool:
-        """Whether files in `source` can become `target`, as far as the names tell."""
-
-    def make(self, path: Path, target: str) -> Path:
-        """The copy, kept at least until the next one is made. Raises NotSendable."""
 
 
 def batches(items: Sequence[Outgoing], peer: Peer) -> Iterator[list[Outgoing]]:
@@ -59,21 +48,25 @@ def proposals(syntaxes: dict[str, list[str]], peer: Peer) -> list[Proposal]:
 
 
 def choose(
-    contexts: Sequence[Accepted], item: Outgoing, peer: Peer, transcoder: Transcoder | None
+    contexts: Sequence[Accepted],
+    item: Outgoing,
+    liked: Sequence[str],
+    *,
+    transcodes: bool,
 ) -> Accepted | None:
-    """The context to send on: the stored syntax unless the peer likes others better."""
+    """The context to send on: the stored syntax, unless the peer likes others better (`liked`)."""
     accepted = {
         one.transfer_syntax: one
         for one in reversed(contexts)
         if one.abstract_syntax == item.sop_class
     }
     stored = item.transfer_syntax
-    order = [*peer.transfer_syntaxes, stored, EXPLICIT_LE, IMPLICIT_LE]
-    if stored in peer.transfer_syntaxes:
+    order = [*liked, stored, EXPLICIT_LE, IMPLICIT_LE, *accepted]
+    if stored in liked:
         order = [stored, *order]
     for syntax in order:
         if syntax not in accepted:
             continue
-        if syntax == stored or (transcoder is not None and transcoder.can_make(stored, syntax)):
+        if syntax == stored or (transcodes and can_make(stored, syntax)):
             return accepted[syntax]
     return None

@@ -6,11 +6,14 @@ import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
+
+from pixels import PixelError, Transcoder
 
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"})
 _META_LIMIT = 64 * 1024
@@ -54,17 +57,20 @@ def outgoing(path: Path) -> Outgoing:
     return Outgoing(path, meta[_SOP_CLASS], meta[_INSTANCE], meta[_SYNTAX])
 
 
-def pieces(item: Outgoing, path: Path, size: int) -> Iterator[tuple[bytes, bool]]:
+def pieces(
+    item: Outgoing, transfer_syntax: str, size: int, transcoder: Transcoder | None
+) -> Iterator[tuple[bytes, bool]]:
     """The data set in pieces of `size` bytes, each with whether it is the last.
 
     The last one is held back until the digest of all is right, so that a file that was damaged on
-    the disk is never sent as a whole. `path` may be a copy in another transfer syntax.
+    the disk is never sent as a whole.
 
     Raises:
-        NotSendable: it is no Part 10 file, ends early or is damaged.
+        NotSendable: it is no Part 10 file, ends early or is damaged, or cannot be transcoded.
     """
-    # Unbuffered: the pieces are large.
-    with path.open("rb", buffering=0) as file:
+    as_stored = transfer_syntax == item.transfer_syntax
+    with _open(item, None if as_stored else transfer_syntax, transcoder) as file:
+        file.seek(0)
         _, start = _read_meta(file)
         left = file.seek(0, 2) - start
         if left <= 0:
@@ -72,7 +78,7 @@ def pieces(item: Outgoing, path: Path, size: int) -> Iterator[tuple[bytes, bool]
         # PS3.5 A.5: a deflated data set of odd length gets a NUL behind it.
         padding = b"\0" * (left % 2)
         file.seek(start)
-        digest = hashlib.sha256() if item.sha256 and path == item.path else None
+        digest = hashlib.sha256() if item.sha256 and as_stored else None
         while left:
             data = file.read(min(size, left))
             if not data:
@@ -85,6 +91,18 @@ def pieces(item: Outgoing, path: Path, size: int) -> Iterator[tuple[bytes, bool]
         if digest is not None and digest.hexdigest() != item.sha256:
             raise NotSendable("is damaged on our disk; it was not sent")
         yield data + padding, True
+
+
+def _open(
+    item: Outgoing, transfer_syntax: str | None, transcoder: Transcoder | None
+) -> FileIO | BinaryIO:
+    if transfer_syntax is None or transcoder is None:
+        # Unbuffered: the pieces are large.
+        return item.path.open("rb", buffering=0)
+    try:
+        return transcoder.transcode(item.path, transfer_syntax, item.sha256)
+    except PixelError as error:
+        raise NotSendable(f"cannot be sent in a syntax that the peer takes: {error}") from error
 
 
 class _Readable(Protocol):
