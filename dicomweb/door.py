@@ -94,7 +94,10 @@ class Visit:
     @property
     def accept(self) -> list[MediaRange]:
         """What the client takes: the accept query parameter goes before the header."""
-        asked = self.request.query_params.getlist("accept")
+        # In a query a plus sign that is not escaped is a space.
+        asked = [
+            one.replace("dicom ", "dicom+") for one in self.request.query_params.getlist("accept")
+        ]
         return parse_accept(",".join(asked) or ",".join(self.request.headers.getlist("accept")))
 
 

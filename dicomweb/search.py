@@ -46,8 +46,8 @@ async def search_instances(visit: Visit) -> Response:
 async def _search(visit: Visit, level: Level) -> Response:
     check_charset(visit.request.query_params.getlist("charset"))
     offer = choose(visit.accept, _FORMS)
-    question = question_of(visit)
     try:
+        question = question_of(visit)
         base = visit.door.base_url(visit.request)
         page = await in_thread(visit.archive.page, level, question.query, base)
     except QueryError as error:
