@@ -7,7 +7,9 @@ DCMTK sends 148). This one uses its PDU classes for the negotiation and writes P
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -136,6 +138,14 @@ class RequestedAssociation:
             if not head:
                 self.abort()
             raise
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the peer says something, or closes, within so many seconds."""
+        if self._pdvs or (
+            isinstance(self._connection, ssl.SSLSocket) and self._connection.pending()
+        ):
+            return True
+        return bool(select.select([self._connection], [], [], seconds)[0])
 
     def receive(self) -> tuple[int, Command]:
         """The next message's context and command set; a data set is left for `read_data`.
