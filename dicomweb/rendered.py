@@ -12,7 +12,7 @@ from dicomweb.door import Visit, in_thread
 from dicomweb.errors import BadRequest, NotRenderable
 from dicomweb.frames import frame_numbers
 from dicomweb.media import Offer, choose
-from dicomweb.retrieve import CACHE, VARY
+from dicomweb.retrieve import CACHED
 from pixels import Rendering
 
 THUMBNAIL = (128, 128)
@@ -112,5 +112,4 @@ async def _render(
         wanted,
         form,
     )
-    headers = {"Cache-Control": CACHE, "Vary": VARY}
-    return Response(picture, media_type=offer.part, headers=headers)
+    return Response(picture, media_type=offer.part, headers=CACHED)

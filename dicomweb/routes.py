@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dicomweb import (
+    bulkdata,
     changefeed,
     commitment,
     delete,
@@ -41,7 +42,7 @@ RETRIEVALS = (
     Rule("GET", INSTANCE + "/metadata", "r", metadata.instance_metadata, "Metadata of an instance"),
     Rule("GET", INSTANCE + "/thumbnail", "r", rendered.thumbnail, "Thumbnail of an instance"),
     Rule("GET", INSTANCE + "/rendered", "r", rendered.rendered_instance, "Rendered instance"),
-    Rule("GET", INSTANCE + "/bulkdata/{path:path}", "r", retrieve.retrieve_bulkdata, "Bulk value"),
+    Rule("GET", INSTANCE + "/bulkdata/{path:path}", "r", bulkdata.retrieve_bulkdata, "Bulk value"),
     Rule("GET", FRAMES, "r", frames.retrieve_frames, "Retrieve frames"),
     Rule("GET", FRAMES + "/rendered", "r", rendered.rendered_frame, "Rendered frame"),
     Rule("GET", FRAMES + "/thumbnail", "r", rendered.thumbnail, "Thumbnail of a frame"),

@@ -3,10 +3,11 @@
 from pixels.config import PixelsConfig
 from pixels.errors import BadParameter, NotDecodable, NotPossible, PixelError, TooLarge
 from pixels.rendering import Rendering
-from pixels.syntaxes import TARGETS, can_decode, can_make
+from pixels.syntaxes import COMPRESSED_TARGETS, TARGETS, can_decode, can_make
 from pixels.transcoder import Transcoder
 
 __all__ = [
+    "COMPRESSED_TARGETS",
     "TARGETS",
     "BadParameter",
     "NotDecodable",

@@ -56,16 +56,30 @@ class Transcoder:
 
         return self._kept(key_of(_VERSION, "file", digest or _identity(path), target), make)
 
-    def frame(self, path: Path, source: str, data: bytes, target: str = EXPLICIT_LE) -> bytes:
+    def frame(
+        self,
+        path: Path,
+        source: str,
+        data: bytes,
+        target: str = EXPLICIT_LE,
+        digest: str | None = None,
+    ) -> bytes:
         """One frame, given as stored in `source`, in the `target` transfer syntax.
+
+        Args:
+            digest: names the frame for the cache; without it, it is made anew.
 
         Raises:
             NotDecodable, NotPossible, TooLarge: as `transcode`.
         """
         limit = self.config.max_frame_bytes
-        if target == EXPLICIT_LE:
-            return self._pool.run("frame", path, source, data, limit)
-        return self._pool.run("compressed", path, source, target, data, limit)
+
+        def make() -> bytes:
+            if target == EXPLICIT_LE:
+                return self._pool.run("frame", path, source, data, limit)
+            return self._pool.run("compressed", path, source, target, data, limit)
+
+        return self._kept_bytes(digest, ("frame", digest, target), make)
 
     def picture(
         self, path: Path, source: str, data: bytes, number: int, wanted: Rendering, form: Form
@@ -94,6 +108,14 @@ class Transcoder:
             finally:
                 scratch.unlink(missing_ok=True)
 
+    def _kept_bytes(
+        self, digest: str | None, parts: tuple[object, ...], make: Callable[[], bytes]
+    ) -> bytes:
+        if digest is None or self._cache is None:
+            return make()
+        with self._kept(key_of(_VERSION, *parts), lambda scratch: _write(scratch, make())) as file:
+            return file.read()
+
     @contextmanager
     def _one_at_a_time(self, key: str) -> Iterator[None]:
         with self._guard:
@@ -119,6 +141,10 @@ def _unkept(make: Callable[[Path], None]) -> BinaryIO:
         path = Path(folder) / "made"
         make(path)
         return cast(BinaryIO, path.open("rb"))
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
 
 
 def _identity(path: Path) -> str:

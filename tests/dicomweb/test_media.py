@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from dicomweb.errors import BadRequest, NotAcceptable
 from dicomweb.frames import frame_offers
+from dicomweb.instances import instance_offers
 from dicomweb.media import EXPLICIT_LE, choose, parse_accept, parse_media_type
-from dicomweb.retrieve import instance_offers
 
 IMPLICIT = "1.2.840.10008.1.2"
 OCTETS, DICOM = "application/octet-stream", "application/dicom"
@@ -55,11 +55,16 @@ OCTETS, DICOM = "application/octet-stream", "application/dicom"
             RLELossless,
             (True, OCTETS, RLELossless),
         ),
-        ("image/jls", JPEGBaseline8Bit, None),
+        # transcoded without loss, in the order of the header
+        ("image/jls", JPEGBaseline8Bit, (False, "image/jls", "1.2.840.10008.1.2.4.80")),
+        ("image/jphc", IMPLICIT, (False, "image/jphc", "1.2.840.10008.1.2.4.201")),
+        # nothing here makes lossy images, nor decodes video
+        (f"image/jp2; transfer-syntax={JPEG2000}", IMPLICIT, None),
+        ("image/jls", "1.2.840.10008.1.2.4.103", None),
         (
             f'multipart/related; type="{OCTETS}"; transfer-syntax={RLELossless}',
             JPEGBaseline8Bit,
-            None,
+            (True, OCTETS, RLELossless),
         ),
         ("*/*;q=0", IMPLICIT, None),
     ],
@@ -93,7 +98,12 @@ def test_frames(accept, stored, expected):
             "1.2.840.10008.1.2.4.103",
             None,
         ),
-        (f"{DICOM}; transfer-syntax={JPEG2000Lossless}", IMPLICIT, None),
+        (
+            f"{DICOM}; transfer-syntax={JPEG2000Lossless}",
+            IMPLICIT,
+            (False, DICOM, JPEG2000Lossless),
+        ),
+        (f"{DICOM}; transfer-syntax={JPEG2000}", IMPLICIT, None),
         ('multipart/related; type="application/dicom+xml"', IMPLICIT, None),
     ],
 )
