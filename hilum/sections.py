@@ -160,6 +160,26 @@ class Reports(Section):
     institution: str = Field("Hilum demonstration site", description="Name in the report header.")
 
 
+class Pixels(Section):
+    """Decoding, transcoding and rendering, in processes of their own."""
+
+    processes: int = Field(
+        2, ge=1, description="Images that are decoded at the same time, in each of our processes."
+    )
+    memory_mib: int = Field(
+        3072, ge=512, description="Memory that one decoder may use; larger images are refused."
+    )
+    timeout_s: float = Field(
+        180.0, gt=0, description="A decoder that takes longer for one job is ended."
+    )
+    cache_mib: int = Field(
+        2048,
+        ge=0,
+        description="Size of the cache of transcoded files and pictures in the data folder; "
+        "0 keeps nothing.",
+    )
+
+
 class Storage(Section):
     """The archive."""
 

@@ -29,6 +29,7 @@ from hilum.sections import (
     Http,
     Inference,
     Login,
+    Pixels,
     Publish,
     Reports,
     Storage,
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     inference: Inference = Inference()
     reports: Reports = Reports()
     storage: Storage = Storage()
+    pixels: Pixels = Pixels()
 
     @classmethod
     def settings_customise_sources(

@@ -80,7 +80,9 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
 
     fhir = fhir_gateway.app.create_app(gateway, authority, audit)
     limits = DicomwebConfig(
-        base_url=f"{settings.base_url}/dicomweb", cors_origins=settings.http.cors_origins
+        base_url=f"{settings.base_url}/dicomweb",
+        cors_origins=settings.http.cors_origins,
+        pixels=wiring.pixels_config(settings),
     )
     pixels = dicomweb.app.create_app(archive, authenticate, audit, limits)
 

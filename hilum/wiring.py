@@ -18,6 +18,7 @@ from hilum.fhir_store import HapiConfig
 from hilum.postgres import Postgres, PostgresError
 from hilum.sections import CHECKOUT
 from hilum.settings import Settings, SettingsError
+from pixels import PixelsConfig
 
 DATABASE = "hilum"
 HAPI_DATABASE = "hapi"
@@ -135,6 +136,18 @@ def archive_config(settings: Settings) -> ArchiveConfig:
         root=settings.data / "archive",
         dsn=database_url(settings),
         min_free_bytes=settings.storage.min_free_mib * 1024 * 1024,
+    )
+
+
+def pixels_config(settings: Settings) -> PixelsConfig:
+    """Limits of the decoder processes, and their cache, which all our processes share."""
+    section = settings.pixels
+    return PixelsConfig(
+        processes=section.processes,
+        memory_bytes=section.memory_mib * 1024 * 1024,
+        timeout_s=section.timeout_s,
+        cache=settings.data / "cache" / "pixels" if section.cache_mib else None,
+        cache_bytes=section.cache_mib * 1024 * 1024,
     )
 
 
