@@ -30,6 +30,7 @@ from dimse.store import Instance, Storage
 
 _COMMAND_BYTES = 64 * 1024
 _PASSED_ON_BYTES = 32 * 1024 * 1024
+_CANCELS = 8  # of one operation; more are a storm
 _OF_COMMAND, _LAST = 1, 2
 _PDV_HEADER = 6
 _WITH_IDENTIFIER = frozenset({C_FIND_RQ, C_GET_RQ, C_MOVE_RQ})
@@ -100,6 +101,7 @@ class Messages:
         self._command = bytearray()
         self._context_id = 0
         self._message: _Message | None = None
+        self._cancels = 0
 
     def close(self) -> None:
         """Drop what is incomplete."""
@@ -141,7 +143,8 @@ class Messages:
         message.failure = self._refusal(message)
         if message.failure is None and self._is_for_others(message):
             message.passed_on = True
-            if self.pass_on is not None:
+            self._cancels = self._cancels + 1 if command.field == C_CANCEL_RQ else 0
+            if self.pass_on is not None and self._cancels <= _CANCELS:
                 self.pass_on(message.context_id, _OF_COMMAND | _LAST, whole)
         elif message.failure is None and command.field == C_STORE_RQ:
             message.instance = self._storage.begin(
