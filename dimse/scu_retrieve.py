@@ -54,7 +54,7 @@ from dimse.scu_query import (
 )
 
 _MODEL = "1.2.840.10008.5.1.4.1.2."
-# Those that are met most: fewer contexts than syntaxes times classes, and none that inflates.
+# The most usual first; none that inflates.
 _COMPRESSED = tuple(
     "1.2.840.10008.1.2." + tail
     for tail in (
@@ -186,11 +186,16 @@ def get(
 
 
 def storage_proposals(sop_classes: Sequence[str]) -> list[Proposal]:
-    """Contexts for what comes: each class uncompressed, and compressed while there is room."""
+    """Contexts for what comes: for each class as many transfer syntaxes as there is room for.
+
+    One a context: of several in one the peer would choose without knowing which it needs.
+    """
     classes = list(dict.fromkeys(sop_classes))[: CONTEXTS - 1]
-    made = [Proposal(one, UNCOMPRESSED, as_scp=True) for one in classes]
-    room = CONTEXTS - 1 - len(made)
-    return made + [Proposal(one, _COMPRESSED, as_scp=True) for one in classes[:room]]
+    each = (CONTEXTS - 1) // max(1, len(classes))
+    if each < len(UNCOMPRESSED):
+        return [Proposal(one, UNCOMPRESSED, as_scp=True) for one in classes]
+    syntaxes = (*UNCOMPRESSED, *_COMPRESSED)[:each]
+    return [Proposal(one, (syntax,), as_scp=True) for one in classes for syntax in syntaxes]
 
 
 def _take(
