@@ -95,7 +95,8 @@ def _delete(
         [target.study, [place[1] for place in batch.series]],
     )
     if kept:
-        write_states(connection, batch, {target.study: max(row[2] for row in gone)})
+        batch.series = {place: state for place, state in batch.series.items() if place[1] in series}
+        write_states(connection, batch, max(row[2] for row in gone))
     else:
         connection.execute("delete from archive.study where study_uid = %s", [target.study])
     connection.execute(f"notify {CHANNEL}")

@@ -68,10 +68,10 @@ def _write(connection: psycopg.Connection, batch: Batch, numbers: list[int]) -> 
         for entry, number in zip(batch.accepted, sorted(numbers), strict=False)
     ]
     last = {row["study_uid"]: row["change"] for row in instances}
-    places = sorted({(row["study_uid"], row["series_uid"]) for row in instances})
+    places = {(row["study_uid"], row["series_uid"]): row["change"] for row in instances}
     parameters = {
         "studies": _json([study_row(uid, batch.studies[uid], last[uid]) for uid in sorted(last)]),
-        "series": _json([series_row(place, batch.series[place]) for place in places]),
+        "series": _json([series_row(p, batch.series[p], n) for p, n in sorted(places.items())]),
         "instances": _json(instances),
     }
     with connection.pipeline():
@@ -79,11 +79,12 @@ def _write(connection: psycopg.Connection, batch: Batch, numbers: list[int]) -> 
         connection.execute(f"notify {CHANNEL}")
 
 
-def write_states(connection: psycopg.Connection, batch: Batch, last_change: dict[str, int]) -> None:
-    """Write only the study and series rows of a batch, after a deletion."""
+def write_states(connection: psycopg.Connection, batch: Batch, last_change: int) -> None:
+    """Write only the study and series rows of a batch, after a deletion in the study."""
+    studies, series = batch.studies.items(), batch.series.items()
     parameters = {
-        "studies": _json([study_row(u, batch.studies[u], n) for u, n in last_change.items()]),
-        "series": _json([series_row(place, state) for place, state in batch.series.items()]),
+        "studies": _json([study_row(uid, state, last_change) for uid, state in studies]),
+        "series": _json([series_row(place, state, last_change) for place, state in series]),
     }
     connection.execute(f"with {_UPSERT_STUDIES} {_UPSERT_SERIES}", parameters)
 
@@ -140,13 +141,14 @@ study_written as (
 
 _UPSERT_SERIES: LiteralString = """
 insert into archive.series (study_uid, series_uid, attributes, names, modality, number,
-    instance_count)
+    instance_count, last_change)
 select r.* from jsonb_to_recordset(%(series)s::jsonb) as r (
     study_uid text, series_uid text, attributes jsonb, names jsonb, modality text,
-    number bigint, instance_count int)
+    number bigint, instance_count int, last_change bigint)
 on conflict (study_uid, series_uid) do update set
     attributes = excluded.attributes, names = excluded.names, modality = excluded.modality,
-    number = excluded.number, instance_count = excluded.instance_count
+    number = excluded.number, instance_count = excluded.instance_count,
+    last_change = excluded.last_change
 """
 
 # Foreign keys are checked when the whole statement has ended.

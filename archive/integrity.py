@@ -8,16 +8,27 @@ ever gets a complete file that is not the stored one.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from archive.config import ArchiveConfig
 from archive.errors import Corrupted, NotDicom, Truncated
 from archive.keys import InstanceRecord
-from archive.part10 import data_set_start
+from archive.part10 import Part10, data_set_start, parse
 
 CHUNK = 1024 * 1024
+
+
+class FileAway(Exception):
+    """The file is not at its place: deleted since its record was read, or lost."""
+
+    def __init__(self, found: InstanceRecord) -> None:
+        super().__init__(found.key.instance)
+        self.found = found
 
 
 def open_sized(found: InstanceRecord) -> BinaryIO:
@@ -25,18 +36,39 @@ def open_sized(found: InstanceRecord) -> BinaryIO:
 
     Raises:
         Corrupted: it has another size, or cannot be read.
-        FileNotFoundError: it is not there; the caller knows whether it was deleted meanwhile.
+        FileAway: it is not there; the caller finds out why.
     """
     try:
         file = found.path.open("rb")
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileAway(found) from error
     except OSError as error:
         raise Corrupted(found.key) from error
     if os.fstat(file.fileno()).st_size != found.size:
         file.close()
         raise Corrupted(found.key)
     return file
+
+
+@contextmanager
+def open_mapped(found: InstanceRecord) -> Iterator[mmap.mmap]:
+    """The file mapped into memory; raises as `open_sized`."""
+    with (
+        open_sized(found) as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view,
+    ):
+        yield view
+
+
+@contextmanager
+def open_parsed(found: InstanceRecord, config: ArchiveConfig) -> Iterator[Part10]:
+    """The structure of a stored file; one that no longer has any is Corrupted."""
+    with open_mapped(found) as view:
+        try:
+            part10 = parse(view, config)
+        except (NotDicom, Truncated) as error:
+            raise Corrupted(found.key) from error
+        yield part10
 
 
 def checked_chunks(file: BinaryIO, found: InstanceRecord, size: int = CHUNK) -> Iterator[bytes]:
@@ -69,7 +101,7 @@ def is_intact(found: InstanceRecord) -> bool:
     try:
         for _ in checked_chunks(open_sized(found), found):
             pass
-    except (Corrupted, FileNotFoundError):
+    except (Corrupted, FileAway):
         return False
     return True
 

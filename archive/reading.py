@@ -13,11 +13,11 @@ import orjson
 import psycopg
 
 from archive.config import ArchiveConfig
-from archive.errors import FrameNotFound, InstanceNotFound
+from archive.errors import InstanceNotFound
+from archive.integrity import open_parsed
 from archive.keys import BulkData, DicomJson, InstanceKey, InstanceRecord, SeriesMetadata
 from archive.metadata import WORD_BYTES, JsonWriter, swapped
-from archive.part10 import DEFLATED, EXPLICIT_BIG, Element, Level, Part10, open_part10
-from archive.pixels import unpack
+from archive.part10 import DEFLATED, EXPLICIT_BIG, Element, Level, Part10
 
 _CHUNK = 1024 * 1024
 RECORD: LiteralString = (
@@ -73,19 +73,28 @@ def record_of(config: ArchiveConfig, row: tuple[Any, ...]) -> InstanceRecord:
 def instance_metadata(config: ArchiveConfig, found: InstanceRecord) -> DicomJson:
     """Every attribute of the data set; BulkDataURI relative to the series."""
     base = f"instances/{found.key.instance}/bulkdata/"
-    with open_part10(found.path, config) as part10:
+    with open_parsed(found, config) as part10:
         return JsonWriter(part10.buffer, lambda path: base + path).data_set(part10.elements)
 
 
 def kept_metadata(connection: psycopg.Connection, study: str, series: str) -> SeriesMetadata | None:
-    """The metadata made earlier, unless an instance has joined the series since."""
+    """The metadata made earlier, unless the series has changed since."""
     row = connection.execute(
         "select m.etag, m.document from archive.series_metadata m"
-        " join archive.series s using (study_uid, series_uid, instance_count)"
-        " where study_uid = %s and series_uid = %s",
+        " join archive.series s using (study_uid, series_uid)"
+        " where study_uid = %s and series_uid = %s and m.version = s.last_change",
         [study, series],
     ).fetchone()
     return SeriesMetadata(row[0], row[1]) if row else None
+
+
+def series_version(connection: psycopg.Connection, study: str, series: str) -> int:
+    """Sequence number of the latest change of a series; 0 if there is no such series."""
+    row = connection.execute(
+        "select last_change from archive.series where study_uid = %s and series_uid = %s",
+        [study, series],
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def build_metadata(config: ArchiveConfig, found: list[InstanceRecord]) -> SeriesMetadata:
@@ -96,38 +105,18 @@ def build_metadata(config: ArchiveConfig, found: list[InstanceRecord]) -> Series
 
 
 def keep_metadata(
-    connection: psycopg.Connection, study: str, series: str, count: int, made: SeriesMetadata
+    connection: psycopg.Connection, study: str, series: str, version: int, made: SeriesMetadata
 ) -> None:
-    """Keep metadata made from `count` instances, unless a later one is there already."""
+    """Keep metadata made at `version` of the series, unless it has changed since."""
     connection.execute(
-        "insert into archive.series_metadata values (%s, %s, %s, %s, %s)"
-        " on conflict (study_uid, series_uid) do update set"
-        " instance_count = excluded.instance_count, etag = excluded.etag,"
-        " document = excluded.document"
-        " where series_metadata.instance_count < excluded.instance_count",
-        [study, series, count, made.etag, made.gzip],
+        "insert into archive.series_metadata (study_uid, series_uid, version, etag, document)"
+        " select study_uid, series_uid, last_change, %s, %s from archive.series"
+        " where study_uid = %s and series_uid = %s and last_change = %s for key share"
+        " on conflict (study_uid, series_uid) do update set version = excluded.version,"
+        " etag = excluded.etag, document = excluded.document"
+        " where series_metadata.version < excluded.version",
+        [made.etag, made.gzip, study, series, version],
     )
-
-
-def frame(
-    connection: psycopg.Connection, config: ArchiveConfig, key: InstanceKey, number: int
-) -> bytes:
-    """Frame `number` (from 1): one look at the index and one read."""
-    row = connection.execute(
-        "select frame_table, path, transfer_syntax from archive.instance"
-        " where study_uid = %s and series_uid = %s and sop_uid = %s",
-        [key.study, key.series, key.instance],
-    ).fetchone()
-    if row is None:
-        raise InstanceNotFound(f"{key.instance} is not stored there", key)
-    if row[0] is None:
-        raise FrameNotFound("the instance has no frames that can be told apart", key)
-    index, path = unpack(bytes(row[0])), config.root / row[1]
-    if row[2] in DEFLATED:
-        with open_part10(path, config) as part10:
-            return index.read(part10.buffer, number)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return index.read(view, number)
 
 
 def bulkdata(config: ArchiveConfig, found: InstanceRecord, path: str) -> BulkData:
@@ -135,7 +124,7 @@ def bulkdata(config: ArchiveConfig, found: InstanceRecord, path: str) -> BulkDat
 
     Encapsulated pixel data are given as their fragments joined, without item headers.
     """
-    with open_part10(found.path, config) as part10:
+    with open_parsed(found, config) as part10:
         element = _find(part10.elements, path, found.key)
         media_type = "application/octet-stream"
         if path == _ENCAPSULATED_DOCUMENT:

@@ -209,7 +209,7 @@ def offset_minutes(value: str) -> int | None:
     return -minutes if value[0] == "-" else minutes
 
 
-def series_row(place: tuple[str, str], series: SeriesState) -> dict[str, Any]:
+def series_row(place: tuple[str, str], series: SeriesState, last_change: int) -> dict[str, Any]:
     """The columns of a series."""
     document = series.attributes | {
         json_name(known.AVAILABILITY): ONLINE,
@@ -223,6 +223,7 @@ def series_row(place: tuple[str, str], series: SeriesState) -> dict[str, Any]:
         "modality": series.modality,
         "number": series.number,
         "instance_count": series.instance_count,
+        "last_change": last_change,
     }
 
 

@@ -15,8 +15,9 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from archive import deletion, feed, integrity, reading, walking
 from archive.config import ArchiveConfig
 from archive.connection import configure
-from archive.errors import ArchiveError, Corrupted, IdentityMismatch, InstanceNotFound, WrongStudy
+from archive.errors import ArchiveError, Corrupted, IdentityMismatch, WrongStudy
 from archive.files import Files
+from archive.frame_reader import FrameReader, frame_reader
 from archive.header import Header, read_header
 from archive.incoming import Incoming
 from archive.keys import (
@@ -206,16 +207,19 @@ class Archive:
             kept = reading.kept_metadata(connection, study, series)
             if kept is not None:
                 return kept
+            version = reading.series_version(connection, study, series)
             found = reading.records(connection, self._config, study, series)
         # Built without a connection: a large series takes a while.
-        made = reading.build_metadata(self._config, found)
+        with self._explained():
+            made = reading.build_metadata(self._config, found)
         with self._connection() as connection:
-            reading.keep_metadata(connection, study, series, len(found), made)
+            reading.keep_metadata(connection, study, series, version, made)
         return made
 
     def instance_metadata(self, key: InstanceKey) -> DicomJson:
         """DICOM JSON of one instance, BulkDataURI as in `metadata`. Raises InstanceNotFound."""
-        return reading.instance_metadata(self._config, self.instance(key))
+        with self._explained():
+            return reading.instance_metadata(self._config, self.instance(key))
 
     def iterate(self, level: LevelName, query: Query, batch: int = 500) -> Iterator[DicomJson]:
         """Every match, in bounded memory, in the order of `studies`, `series`, `instances`.
@@ -262,15 +266,8 @@ class Archive:
 
     def open_file(self, found: InstanceRecord) -> BinaryIO:
         """The file of a record, of the right size; see `read`."""
-        try:
+        with self._explained():
             return integrity.open_sized(found)
-        except FileNotFoundError as error:
-            # Deleted since the record was read, or lost: the index knows.
-            try:
-                self.instance(found.key)
-            except InstanceNotFound:
-                raise InstanceNotFound(f"{found.key.instance} was deleted", found.key) from error
-            raise Corrupted(found.key) from error
 
     def content(self, found: InstanceRecord, chunk: int = integrity.CHUNK) -> Iterator[bytes]:
         """The whole file of a record in pieces, its digest checked on the way.
@@ -288,12 +285,22 @@ class Archive:
         little endian, and 1-bit frames beginning at a byte of their own.
         Raises InstanceNotFound or FrameNotFound.
         """
+        return self.read_frame(self.frame_reader(key), number)
+
+    def frame_reader(self, key: InstanceKey) -> FrameReader:
+        """The record of an instance and where its frames lie. Raises InstanceNotFound."""
         with self._connection() as connection:
-            return reading.frame(connection, self._config, key, number)
+            return frame_reader(connection, self._config, key)
+
+    def read_frame(self, reader: FrameReader, number: int) -> bytes:
+        """One frame of an instance whose reader is at hand; see `frame`."""
+        with self._explained():
+            return reader.read(number)
 
     def bulkdata(self, key: InstanceKey, path: str) -> BulkData:
         """A bulk value by the path in its BulkDataURI. Raises InstanceNotFound."""
-        return reading.bulkdata(self._config, self.instance(key), path)
+        with self._explained():
+            return reading.bulkdata(self._config, self.instance(key), path)
 
     def changes(self, after: int, limit: int) -> list[Change]:
         """Changes behind sequence number `after`; a later commit never has a smaller number.
@@ -316,6 +323,15 @@ class Archive:
     def _search(self, level: LevelName, query: Query) -> Page:
         with self._connection() as connection:
             return search(connection, level, query)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Tell a file that was deleted while it was asked for from one that is lost."""
+        try:
+            yield
+        except integrity.FileAway as away:
+            self.instance(away.found.key)  # raises InstanceNotFound if it was deleted
+            raise Corrupted(away.found.key) from away
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection]:

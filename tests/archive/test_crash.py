@@ -29,7 +29,9 @@ def work():
         with archive.receive() as incoming:
             incoming.write(data)
             key = archive.store(incoming, Source("local")).key
-        print(key.study, key.series, key.instance, flush=True)
+        # One write a line: print would let the threads mix theirs.
+        sys.stdout.write(f"{key.study} {key.series} {key.instance}\\n")
+        sys.stdout.flush()
 
 for _ in range(3):
     Thread(target=work, daemon=True).start()

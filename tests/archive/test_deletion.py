@@ -84,7 +84,7 @@ def test_a_series_that_loses_its_last_instance_goes_too(archive, put):
 
 
 def test_series_metadata_is_made_anew(archive, put):
-    first, second, _ = study_of(archive, put)
+    first, *_ = study_of(archive, put)
     before = archive.metadata(first.study, first.series)
 
     archive.delete(first.study, first.series, first.instance, source=ADMIN, reason="x")
