@@ -7,11 +7,12 @@ import threading
 
 from archive import Archive
 from dimse.admission import Admission, AdmissionConfig
+from dimse.ledger import Ledger
 from dimse.peer_table import PeerTable
 from dimse.peers import Peers
 from dimse.server import DimseConfig, DimseServer
-from dimse.services import Service
 from hilum import marks, wiring
+from hilum.dimse_services import services_of
 from hilum.settings import Settings
 
 DRAIN_S = 20.0
@@ -26,14 +27,16 @@ def serve(settings: Settings) -> None:
     audit = wiring.audit_spool(settings, "dimse")
     peers = PeerTable(Peers(wiring.database_url(settings)).dsn)
     admission = Admission(admission_config(settings), peers)
-    services: list[Service] = []
-    server = DimseServer(dimse_config(settings), archive, audit, admission, services)
+    behind = services_of(settings, archive, Ledger(audit), peers)
+    server = DimseServer(dimse_config(settings), archive, audit, admission, behind.services)
     try:
+        behind.start()
         server.start()
         marks.say_ready(settings.data, "dimse")
         stop.wait()
         server.stop(DRAIN_S)
     finally:
+        behind.close()
         peers.close()
         archive.close()
         audit.close()

@@ -90,6 +90,16 @@ class Dimse(Section):
         description="Whether peers that call over TLS must show a certificate that tls_ca "
         "vouches for.",
     )
+    query_limit: int = Field(
+        0,
+        ge=0,
+        description="Matches after which a C-FIND is refused with 0xA700; 0 is no limit.",
+    )
+    notify_availability: tuple[str, ...] = Field(
+        (),
+        description="Names of the peers that are told of new studies (Instance Availability "
+        "Notification).",
+    )
 
 
 class Database(Section):

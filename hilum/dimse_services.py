@@ -1,0 +1,69 @@
+"""The DIMSE services beside verification and storage, and the threads that work behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archive import Archive
+from archive.procedure import PerformedSteps
+from archive.worklist import Worklist
+from dimse import commit, mpps, query, worklist
+from dimse.availability import AvailabilityConfig, AvailabilityNotifier
+from dimse.availability_table import AvailabilityTable
+from dimse.commit_table import CommitmentTable
+from dimse.commit_work import CommitConfig, CommitWorker
+from dimse.ledger import Ledger
+from dimse.peer_table import PeerTable
+from dimse.scu_negotiation import Calling
+from dimse.services import Service
+from dimse.tls import client_context
+from hilum import doorkeeping, wiring
+from hilum.settings import Settings
+
+
+@dataclass(slots=True)
+class DimseServices:
+    """What a DIMSE server is given. Start it before the server, close it after."""
+
+    services: list[Service]
+    committing: CommitWorker
+    notifying: AvailabilityNotifier
+
+    def start(self) -> None:
+        """Begin to work on what an earlier process left."""
+        self.committing.start()
+        self.notifying.start()
+
+    def close(self) -> None:
+        """Finish what is under way; the rest is kept for the next start."""
+        self.notifying.close()
+        self.committing.close()
+
+
+def services_of(
+    settings: Settings, archive: Archive, ledger: Ledger, peers: PeerTable
+) -> DimseServices:
+    """Every service, configured."""
+    part, dsn = settings.dimse, wiring.database_url(settings)
+    calling = calling_of(settings)
+    table = CommitmentTable(dsn)
+    committing = CommitWorker(archive, table, peers, CommitConfig(calling=calling))
+    notifying = AvailabilityNotifier(
+        archive,
+        AvailabilityTable(dsn),
+        peers,
+        AvailabilityConfig(part.notify_availability, calling),
+    )
+    services = [
+        query.service(archive, ledger, query.QueryConfig(part.ae_title, part.query_limit)),
+        worklist.service(Worklist(dsn), ledger, part.query_limit),
+        mpps.service(PerformedSteps(dsn), ledger),
+        commit.service(committing, table, ledger),
+    ]
+    return DimseServices(services, committing, notifying)
+
+
+def calling_of(settings: Settings) -> Calling:
+    """Who we are when we call a peer."""
+    config = doorkeeping.client_tls(settings)
+    return Calling(settings.dimse.ae_title, tls=lambda: client_context(config))
