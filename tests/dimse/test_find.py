@@ -126,13 +126,25 @@ def test_each_level_answers_with_its_own_rows(finder, archive, patient):
     )
     upper["StudyInstanceUID"] = study
     series_found = found(
-        ask(finder, PATIENT_ROOT, QueryRetrieveLevel="SERIES", **upper, SeriesInstanceUID="",
-            NumberOfSeriesRelatedInstances="")  # fmt: skip
+        ask(
+            finder,
+            PATIENT_ROOT,
+            QueryRetrieveLevel="SERIES",
+            **upper,
+            SeriesInstanceUID="",
+            NumberOfSeriesRelatedInstances="",
+        )  # fmt: skip
     )
     upper["SeriesInstanceUID"] = series
     images = found(
-        ask(finder, PATIENT_ROOT, QueryRetrieveLevel="IMAGE", **upper, SOPInstanceUID="",
-            InstanceNumber="7")  # fmt: skip
+        ask(
+            finder,
+            PATIENT_ROOT,
+            QueryRetrieveLevel="IMAGE",
+            **upper,
+            SOPInstanceUID="",
+            InstanceNumber="7",
+        )  # fmt: skip
     )
 
     (one,) = patients
@@ -203,8 +215,12 @@ def test_matching_is_that_of_the_standard(finder, archive, patient, keys, matche
     )  # fmt: skip
 
     answers = found(
-        ask(finder, QueryRetrieveLevel="STUDY", **{"PatientID": patient, **keys},
-            StudyInstanceUID="")  # fmt: skip
+        ask(
+            finder,
+            QueryRetrieveLevel="STUDY",
+            **{"PatientID": patient, **keys},
+            StudyInstanceUID="",
+        )  # fmt: skip
     )
 
     assert bool(answers) is matches
@@ -255,13 +271,23 @@ def test_sequence_keys_match_in_one_item_and_come_back(finder, archive, patient)
     key.ScheduledProcedureStepID = "S2"
 
     (answer,) = found(
-        ask(finder, QueryRetrieveLevel="SERIES", StudyInstanceUID=study, SeriesInstanceUID="",
-            RequestAttributesSequence=[key])  # fmt: skip
+        ask(
+            finder,
+            QueryRetrieveLevel="SERIES",
+            StudyInstanceUID=study,
+            SeriesInstanceUID="",
+            RequestAttributesSequence=[key],
+        )  # fmt: skip
     )
     key.ScheduledProcedureStepID = "S3"
     none = found(
-        ask(finder, QueryRetrieveLevel="SERIES", StudyInstanceUID=study, SeriesInstanceUID="",
-            RequestAttributesSequence=[key])  # fmt: skip
+        ask(
+            finder,
+            QueryRetrieveLevel="SERIES",
+            StudyInstanceUID=study,
+            SeriesInstanceUID="",
+            RequestAttributesSequence=[key],
+        )  # fmt: skip
     )
 
     items = answer.RequestAttributesSequence
