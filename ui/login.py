@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 import anyio
 import anyio.to_thread
@@ -40,17 +40,8 @@ def login_url(request: Request) -> str:
 
 def local(target: str) -> str:
     """The target if it is a page of this site, else the first page: no detour to elsewhere."""
-    parts = urlsplit(target) if target.isprintable() else None
-    if (
-        parts is None
-        or parts.scheme
-        or parts.netloc
-        or not target.startswith("/")
-        or target.startswith("//")
-        or "\\" in target
-    ):
-        return "/"
-    return target
+    is_path = target.startswith("/") and not target.startswith("//")
+    return target if is_path and target.isprintable() and "\\" not in target else "/"
 
 
 @dataclass(frozen=True)

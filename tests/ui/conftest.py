@@ -9,14 +9,19 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from access import AuditSpool, TokenAuthority
+from access.browser import Cookie, WithSession, caller_by_session, session_of
 from access.http import caller_of
+from access.sessions import Sessions
+from access.users import User, Users
 from archive import Archive, ArchiveConfig
 from dicomweb.app import create_app
 from tests.dicomweb.server import Server, serving
 from tests.fixtures.stores import ROOT
-from ui import landing, ohif
+from ui import landing, login, ohif
 
 BUNDLE = ROOT / "build" / "ohif"
+ANNA = User("anna", "Dr Anna Muster", "radiologist")
+PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +34,19 @@ def site(postgres, tmp_path_factory):
         authority = TokenAuthority.load_or_create(folder / "keys", issuer="t", audience="t")
         audit = AuditSpool(folder / "audit", "test")
         stack.callback(audit.close)
-        inner = create_app(archive, lambda r: caller_of(r, authority), audit)
+        users = Users(config.dsn)
+        users.add(ANNA, PASSWORD)
+        users.add(User("root", "", "administrator"), PASSWORD)
+        sessions = Sessions(config.dsn)
+        stack.callback(sessions.shut)
+        cookie = Cookie("http://127.0.0.1")
+
+        def authenticate(request):
+            if session_of(request) is not None:
+                return caller_by_session(request, cookie)
+            return caller_of(request, authority)
+
+        inner = create_app(archive, authenticate, audit)
 
         async def health():
             return [
@@ -39,11 +56,13 @@ def site(postgres, tmp_path_factory):
 
         routes = [
             Mount("/dicomweb", inner),
-            Mount("/ohif", ohif.create_app(BUNDLE, "/dicomweb")),
+            Mount("/ohif", ohif.create_app(BUNDLE, "/dicomweb", login.login_url)),
             Mount("/missing", ohif.create_app(None, "/dicomweb")),
+            *login.make(users, sessions, cookie, audit).routes(),
             Mount("/", landing.create_app(health, version="1.2.3")),
         ]
         app = Starlette(routes=routes, lifespan=inner.router.lifespan_context)
+        app.add_middleware(WithSession, sessions=sessions, cookie=cookie)
         root = stack.enter_context(serving(app))
         server = Server(archive, authority, folder / "audit", f"{root}/dicomweb")
         server.headers = {"Authorization": f"Bearer {server.token_for()}"}

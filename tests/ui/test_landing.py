@@ -11,7 +11,8 @@ def test_the_page_lists_doors_and_the_state_of_each_part(root):
     assert answer.status_code == 200
     for text in (
         "Hilum",
-        "/ohif/viewer",
+        "/ohif/",
+        "Sign in",
         "/fhir/metadata",
         "HAPI FHIR",
         "needs attention",
