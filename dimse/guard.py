@@ -1,9 +1,9 @@
-"""Looks at each new connection's A-ASSOCIATE-RQ before anybody spends a thread on it.
+"""Reads each new connection's A-ASSOCIATE-RQ before anybody spends a thread on it.
 
-One thread owns the listening socket and every connection that has not asked for an association
-yet. The request is peeked, not consumed: whoever takes the socket over finds it untouched. The
-kernel wakes us when the whole PDU is there (SO_RCVLOWAT), so a peer that drips bytes or sends
-none costs one socket until its deadline and nothing else.
+One thread owns the listening sockets and every connection that has not asked for an association
+yet. Without TLS the kernel wakes us when the whole PDU is there (SO_RCVLOWAT), and keeps it until
+then, so that a peer that drips bytes or sends none costs one socket until its deadline and
+nothing else. With TLS the handshake goes on without waiting for anybody, under the same deadline.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
 from dimse import pdus
+from dimse.tls import ServerTls, failure_of, subject_of
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +38,21 @@ class Limits:
     waiting: int = 4096
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where to listen, and whether with TLS.
+
+    Attributes:
+        shared: Other processes listen there too; the kernel spreads the connections.
+    """
+
+    host: str
+    port: int
+    tls: ServerTls | None = None
+    shared: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Waiting:
     """A connection whose request is not complete; `need` bytes are awaited until `deadline`."""
 
@@ -44,15 +60,27 @@ class Waiting:
     address: tuple[str, int]
     deadline: float
     need: int = HEADER
+    shaken: bool = False
+    data: bytearray = field(default_factory=bytearray)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A complete A-ASSOCIATE-RQ as it came; only its fixed fields have been looked at."""
+    """A complete A-ASSOCIATE-RQ as it came; only its fixed fields have been looked at.
+
+    Attributes:
+        tls_subject: See `tls.subject_of`.
+    """
 
     connection: socket.socket
     address: tuple[str, int]
     pdu: bytes
+    tls_subject: str | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether it came over TLS."""
+        return isinstance(self.connection, ssl.SSLSocket)
 
     @property
     def called_ae(self) -> str:
@@ -65,34 +93,52 @@ class Request:
         return self.pdu[26:42].decode("ascii", "replace").strip()
 
 
-class Guard:
-    """The accept loop. `take` gets each complete request and owns its socket from then on."""
+class Doorman:
+    """What the guard asks and tells; called by its thread, which must not be kept waiting."""
 
     def __init__(
         self,
-        address: tuple[str, int],
-        limits: Limits,
-        take: Callable[[Request], None],
         allows: Callable[[str], bool],
+        take: Callable[[Request], None],
+        refused: Callable[[str, str], None],
     ) -> None:
+        """Functions of the server.
+
+        Args:
+            allows: Whether anybody may come from an address.
+            take: Gets each complete request and owns its connection from then on.
+            refused: Learns of an address whose TLS handshake failed, and why.
+        """
+        self.allows = allows
+        self.take = take
+        self.refused = refused
+
+
+class Guard:
+    """The accept loop."""
+
+    def __init__(self, listeners: Sequence[Listener], limits: Limits, doorman: Doorman) -> None:
         self._limits = limits
-        self._take = take
-        self._allows = allows
-        self._listener = _listen(address)
-        self._listener.setblocking(False)
+        self._doorman = doorman
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ, None)
+        self._listening: dict[socket.socket, Listener] = {}
+        for listener in listeners:
+            opened = _listen(listener)
+            self._listening[opened] = listener
+            self._selector.register(opened, selectors.EVENT_READ, None)
         self._wake, self._waker = socket.socketpair()
         self._selector.register(self._wake, selectors.EVENT_READ, None)
         self._stopping = threading.Event()
-        self._waiting: dict[int, Waiting] = {}
+        self._waiting: set[Waiting] = set()
         self._thread = threading.Thread(target=self._run, name="dimse-guard", daemon=True)
 
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where it listens, with the port that the system gave."""
-        host, port = self._listener.getsockname()[:2]
-        return str(host), int(port)
+    def address(self, *, tls: bool) -> tuple[str, int] | None:
+        """Where it listens, with the port that the system gave; None if it does not."""
+        for opened, listener in self._listening.items():
+            if (listener.tls is not None) == tls:
+                host, port = opened.getsockname()[:2]
+                return str(host), int(port)
+        return None
 
     @property
     def waiting(self) -> int:
@@ -110,25 +156,25 @@ class Guard:
         if self._thread.is_alive():
             self._thread.join()
         self._selector.close()
-        for one in (self._listener, self._wake, self._waker):
+        for one in (*self._listening, self._wake, self._waker):
             one.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             for key, _ in self._selector.select(timeout=0.5):
-                if key.fileobj is self._listener:
-                    self._accept()
-                elif key.data is not None:
+                if isinstance(key.data, Waiting):
                     self._look(key.data)
+                elif key.fileobj in self._listening:
+                    self._accept(key.fileobj)
             self._expire()
-        for waiting in list(self._waiting.values()):
+        for waiting in list(self._waiting):
             self._drop(waiting, "stopping")
 
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         """Take what is in the backlog, a handful at a time so that others are not kept waiting."""
         for _ in range(64):
             try:
-                connection, address = self._listener.accept()
+                connection, address = listening.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -136,60 +182,104 @@ class Guard:
                 log.warning("connection not accepted", error=type(error).__name__)
                 time.sleep(0.01)
                 return
-            if len(self._waiting) >= self._limits.waiting or not self._allows(str(address[0])):
+            host = str(address[0])
+            if len(self._waiting) >= self._limits.waiting or not self._doorman.allows(host):
                 connection.close()
                 continue
             try:
-                connection.setblocking(False)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, HEADER)
+                self._begin(connection, (host, int(address[1])), self._listening[listening].tls)
             except OSError:
                 connection.close()
-                continue
-            deadline = time.monotonic() + self._limits.deadline_s
-            waiting = Waiting(connection, (str(address[0]), int(address[1])), deadline)
-            self._waiting[connection.fileno()] = waiting
-            self._selector.register(connection, selectors.EVENT_READ, waiting)
 
-    def _look(self, waiting: Waiting, *, woken: bool = True) -> None:
-        """Peek; hand over a complete request, drop what can never be one.
+    def _begin(
+        self, connection: socket.socket, address: tuple[str, int], tls: ServerTls | None
+    ) -> None:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, HEADER)
+        else:
+            connection = tls.context().wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        waiting = Waiting(connection, address, time.monotonic() + self._limits.deadline_s)
+        self._waiting.add(waiting)
+        self._selector.register(connection, selectors.EVENT_READ, waiting)
 
-        `woken` says that the kernel called: with less than was asked for that means the end.
-        """
-        connection = waiting.connection
+    def _look(self, waiting: Waiting) -> None:
+        """See how far a connection is; hand it over or drop it when that can be said."""
         try:
-            data = connection.recv(waiting.need, socket.MSG_PEEK)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._drop(waiting, "reset")
-            return
-        if not data or data[0] != pdus.ASSOCIATE_RQ:
-            self._drop(waiting, "closed" if not data else "no association request")
-            return
-        if len(data) < waiting.need:
-            if woken:
-                self._drop(waiting, "request incomplete")
-            return
-        if waiting.need == HEADER:
-            length = int.from_bytes(data[2:6], "big")
-            if not _FIXED <= length <= self._limits.request_bytes:
-                self._drop(waiting, "request too long or too short")
-                return
-            waiting.need = HEADER + length
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, waiting.need)
-            self._look(waiting, woken=False)
-            return
-        self._hand_over(waiting)
+            if isinstance(waiting.connection, ssl.SSLSocket):
+                why = self._read_secure(waiting, waiting.connection)
+            else:
+                why = self._peek(waiting)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            self._await(waiting, selectors.EVENT_READ)
+        except ssl.SSLWantWriteError:
+            self._await(waiting, selectors.EVENT_WRITE)
+        except OSError as error:
+            if isinstance(waiting.connection, ssl.SSLSocket) and not waiting.shaken:
+                self._doorman.refused(waiting.address[0], failure_of(error))
+            self._drop(waiting, failure_of(error))
+        else:
+            if why:
+                self._drop(waiting, why)
 
-    def _hand_over(self, waiting: Waiting) -> None:
+    def _await(self, waiting: Waiting, events: int) -> None:
+        if self._selector.get_key(waiting.connection).events != events:
+            self._selector.modify(waiting.connection, events, waiting)
+
+    def _read_secure(self, waiting: Waiting, connection: ssl.SSLSocket) -> str | None:
+        """Go on with the handshake, then read the request; returns why it cannot be one."""
+        if not waiting.shaken:
+            connection.do_handshake()
+            waiting.shaken = True
+        while True:
+            piece = connection.recv(waiting.need - len(waiting.data))
+            waiting.data += piece
+            if not piece:
+                return "closed"
+            if (why := self._measure(waiting, waiting.data)) is not None:
+                return why
+            if waiting.need > HEADER and len(waiting.data) == waiting.need:
+                self._hand_over(waiting, bytes(waiting.data), subject_of(connection))
+                return None
+
+    def _peek(self, waiting: Waiting) -> str | None:
+        """Look at the request without consuming it; returns why it cannot be one."""
+        connection = waiting.connection
+        data = connection.recv(waiting.need, socket.MSG_PEEK)
+        if (why := self._measure(waiting, data)) is not None:
+            return why
+        if len(data) == HEADER:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, waiting.need)
+            data = connection.recv(waiting.need, socket.MSG_PEEK)
+            if len(data) < waiting.need:
+                return None
+        if len(data) < waiting.need:
+            # The kernel calls when all that was asked for is there, or at the end.
+            return "request incomplete"
+        self._hand_over(waiting, connection.recv(waiting.need), None)
+        return None
+
+    def _measure(self, waiting: Waiting, data: bytes | bytearray) -> str | None:
+        """Learn the length of the request from its header; returns why it cannot be one."""
+        if not data or data[0] != pdus.ASSOCIATE_RQ:
+            return "no association request" if data else "closed"
+        if waiting.need == HEADER and len(data) >= HEADER:
+            length = int.from_bytes(data[2:HEADER], "big")
+            if not _FIXED <= length <= self._limits.request_bytes:
+                return "request too long or too short"
+            waiting.need = HEADER + length
+        return None
+
+    def _hand_over(self, waiting: Waiting, pdu: bytes, subject: str | None) -> None:
         connection = waiting.connection
         self._forget(waiting)
         try:
-            data = connection.recv(waiting.need)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
             connection.setblocking(True)
-            self._take(Request(connection, waiting.address, data))
+            self._doorman.take(Request(connection, waiting.address, pdu, subject))
         # One association that cannot be started must not end the loop that serves everybody.
         except Exception:
             log.exception("association not started", peer=waiting.address[0])
@@ -197,7 +287,9 @@ class Guard:
 
     def _expire(self) -> None:
         now = time.monotonic()
-        for waiting in [one for one in self._waiting.values() if one.deadline <= now]:
+        for waiting in [one for one in self._waiting if one.deadline <= now]:
+            if isinstance(waiting.connection, ssl.SSLSocket) and not waiting.shaken:
+                self._doorman.refused(waiting.address[0], "TLS: handshake too slow")
             self._drop(waiting, "too slow")
 
     def _drop(self, waiting: Waiting, why: str) -> None:
@@ -207,7 +299,7 @@ class Guard:
 
     def _forget(self, waiting: Waiting) -> None:
         self._selector.unregister(waiting.connection)
-        self._waiting.pop(waiting.connection.fileno(), None)
+        self._waiting.discard(waiting)
 
 
 def refuse(connection: socket.socket) -> None:
@@ -221,6 +313,13 @@ def refuse(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_WR)
 
 
-def _listen(address: tuple[str, int]) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    return socket.create_server(address, family=family, backlog=_BACKLOG)
+def _listen(listener: Listener) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    opened = socket.create_server(
+        (listener.host, listener.port),
+        family=family,
+        backlog=_BACKLOG,
+        reuse_port=listener.shared,
+    )
+    opened.setblocking(False)
+    return opened

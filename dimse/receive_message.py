@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dimse import pdus
-from dimse.admission import Admitted
 from dimse.association_register import Open
 from dimse.receive_command import (
     C_CANCEL_RQ,
@@ -26,7 +25,7 @@ from dimse.receive_command import (
 )
 from dimse.receive_stream import Refused
 from dimse.status import CANNOT_UNDERSTAND, UNRECOGNISED_OPERATION, Failure
-from dimse.store import Instance, Storage
+from dimse.store import Instance, Sender, Storage
 
 _COMMAND_BYTES = 64 * 1024
 _PASSED_ON_BYTES = 32 * 1024 * 1024
@@ -54,14 +53,12 @@ class Party:
     """Whose messages they are.
 
     Attributes:
-        association: Key of the ledger.
         contexts: Transfer syntaxes of the verification and storage contexts, by context ID.
         others: IDs of the other accepted contexts.
         maximum: Longest P-DATA-TF that the peer can receive; 0: any.
     """
 
-    association: int
-    who: Admitted
+    sender: Sender
     contexts: Mapping[int, str]
     others: frozenset[int]
     maximum: int
@@ -148,8 +145,7 @@ class Messages:
                 self.pass_on(message.context_id, _OF_COMMAND | _LAST, whole)
         elif message.failure is None and command.field == C_STORE_RQ:
             message.instance = self._storage.begin(
-                self._party.association,
-                self._party.who,
+                self._party.sender,
                 command.sop_class,
                 command.sop_instance,
                 self._party.contexts[message.context_id],

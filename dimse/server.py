@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,7 +21,7 @@ from dimse.association_handover import Accepted, Handover
 from dimse.association_register import Most, Open, Register
 from dimse.association_socket import SharedSocket
 from dimse.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
-from dimse.guard import Guard, Limits, Request, refuse
+from dimse.guard import Doorman, Guard, Limits, Listener, Request, refuse
 from dimse.ledger import Ledger
 from dimse.negotiation import acceptance, identity_of, maximum_of, negotiate
 from dimse.pace import quicken
@@ -29,7 +29,8 @@ from dimse.receive import Receiver
 from dimse.receive_message import Messages, Party
 from dimse.receive_stream import PduStream, StreamLimits
 from dimse.services import Service, Services
-from dimse.store import Storage
+from dimse.store import Sender, Storage
+from dimse.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +42,9 @@ class DimseConfig:
     """How the DIMSE door listens and what it takes.
 
     Attributes:
-        port: 0 takes a free port; `DimseServer.address` tells which.
+        port: 0 takes a free port; `DimseServer.address` tells which. None: no port without TLS.
+        tls_port: As `port`, for DICOM over TLS; needs the server's `tls`.
+        shared_ports: Other processes listen on the same ports.
         extra_sop_classes: Private or unknown SOP Class UIDs to take as well; "*" takes any.
         maximum_pdu: Largest P-DATA-TF we ask peers to send, in bytes.
         progress_s: A PDU that is not complete after so long must have come at 1 KiB/s.
@@ -50,7 +53,9 @@ class DimseConfig:
     """
 
     host: str = "127.0.0.1"
-    port: int = 11112
+    port: int | None = 11112
+    tls_port: int | None = None
+    shared_ports: bool = False
     ae_title: str = "HILUM"
     extra_sop_classes: tuple[str, ...] = ()
     maximum_pdu: int = 1024 * 1024
@@ -62,7 +67,7 @@ class DimseConfig:
 
 
 class DimseServer:
-    """Answers verification, storage and the services it is given, on one port."""
+    """Answers verification, storage and the services it is given."""
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class DimseServer:
         audit: AuditSpool,
         admission: Admission,
         services: Sequence[Service] = (),
+        tls: ServerTls | None = None,
     ) -> None:
         self._config = config
         self._admission = admission
@@ -80,29 +86,40 @@ class DimseServer:
         self._storage = Storage(archive, self._ledger, config.extra_sop_classes)
         self._stopped = False
         self._guard = Guard(
-            (config.host, config.port), config.limits, self._take, admission.allows_address
+            list(_listeners(config, tls)),
+            config.limits,
+            Doorman(admission.allows_address, self._take, self._refused),
         )
         self._handover = self._make_handover()
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port it listens on."""
-        return self._guard.address
+        """Host and port it listens on without TLS, or with it if there is no other."""
+        found = self._guard.address(tls=False) or self._guard.address(tls=True)
+        if found is None:
+            raise LookupError("no port is open")
+        return found
+
+    @property
+    def tls_address(self) -> tuple[str, int] | None:
+        """Host and port for DICOM over TLS."""
+        return self._guard.address(tls=True)
 
     @property
     def associations(self) -> int:
         """Associations that are open now."""
         return len(self._register)
 
-    @property
-    def ledger(self) -> Ledger:
-        """Where services record what they did."""
-        return self._ledger
-
     def start(self) -> None:
         """Begin to accept associations."""
         self._guard.start()
-        log.info("DIMSE listening", host=self.address[0], port=self.address[1])
+        tls = self.tls_address
+        log.info(
+            "DIMSE listening",
+            host=self.address[0],
+            port=self.address[1],
+            tls_port=tls[1] if tls else None,
+        )
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """Take nothing new, let senders finish, abort who is idle or not done in time."""
@@ -144,6 +161,9 @@ class DimseServer:
             target=self._serve, args=(request, entry), name="dimse-association", daemon=True
         ).start()
 
+    def _refused(self, address: str, why: str) -> None:
+        self._ledger.refuse(Caller("", "modality", address=address), why)
+
     def _serve(self, request: Request, entry: Open) -> None:
         try:
             accepted = self._decide(request)
@@ -173,7 +193,9 @@ class DimseServer:
             address=request.address[0],
             calling_ae=request.calling_ae,
             called_ae=request.called_ae,
+            tls_subject=request.tls_subject,
             identity=identity_of(primitive),
+            secure=request.secure,
         )
         who = self._admission.decide(applicant)
         if isinstance(who, Rejected):
@@ -223,9 +245,17 @@ class DimseServer:
             if self._services.of(str(context.abstract_syntax)) is None
         }
         others = frozenset(context.context_id or 0 for context in accepted_contexts) - set(mine)
-        party = Party(id(entry), accepted.who, mine, others, maximum_of(accepted.primitive))
+        sender = Sender(id(entry), entry.title, accepted.who)
+        party = Party(sender, mine, others, maximum_of(accepted.primitive))
         messages = Messages(party, self._storage, entry, connection.sendall)
         return PduStream(connection, limits), messages
+
+
+def _listeners(config: DimseConfig, tls: ServerTls | None) -> Iterator[Listener]:
+    if config.port is not None:
+        yield Listener(config.host, config.port, shared=config.shared_ports)
+    if config.tls_port is not None and tls is not None:
+        yield Listener(config.host, config.tls_port, tls, shared=config.shared_ports)
 
 
 def _is_idle(one: Open) -> bool:

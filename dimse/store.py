@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
-from access import Caller
 from archive import Archive, ArchiveError, Incoming, Source
 from archive.header import is_valid_uid
 from dimse.admission import Admitted
@@ -27,6 +27,20 @@ from dimse.status import (
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Whose instances they are.
+
+    Attributes:
+        association: Key of the ledger.
+        title: Calling AE title; `who` may be the user behind it.
+    """
+
+    association: int
+    title: str
+    who: Admitted
+
+
 class Storage:
     """Where the associations of a server put what they receive."""
 
@@ -35,14 +49,10 @@ class Storage:
         self._ledger = ledger
         self._extra_classes = tuple(extra_classes)
 
-    def begin(
-        self, association: int, who: Admitted, sop_class: str, instance: str, syntax: str
-    ) -> Instance:
+    def begin(self, sender: Sender, sop_class: str, instance: str, syntax: str) -> Instance:
         """Make ready for one instance."""
-        arriving = Instance(
-            self._archive, self._ledger, association, who.caller, sop_class, instance
-        )
-        if "store" not in who.rights:
+        arriving = Instance(self._archive, self._ledger, sender, sop_class, instance)
+        if "store" not in sender.who.rights:
             arriving.fail(Failure(NOT_AUTHORISED, "this peer may not store"), "NotAuthorised")
         elif not is_storage(sop_class, self._extra_classes):
             arriving.fail(Failure(SOP_CLASS_NOT_SUPPORTED, "not a storage SOP class"), "NoStorage")
@@ -57,18 +67,11 @@ class Instance:
     """One instance on its way in; after the first failure its bytes go nowhere."""
 
     def __init__(
-        self,
-        archive: Archive,
-        ledger: Ledger,
-        association: int,
-        caller: Caller,
-        sop_class: str,
-        instance: str,
+        self, archive: Archive, ledger: Ledger, sender: Sender, sop_class: str, instance: str
     ) -> None:
         self._archive = archive
         self._ledger = ledger
-        self._association = association
-        self._caller = caller
+        self._sender = sender
         self._announced = (sop_class, instance)
         self._incoming: Incoming | None = None
         self._failure: Failure | None = None
@@ -78,7 +81,7 @@ class Instance:
         """Begin its file."""
         try:
             self._incoming = self._open.enter_context(self._archive.receive())
-            self._incoming.write(file_header(*self._announced, syntax, self._caller.subject))
+            self._incoming.write(file_header(*self._announced, syntax, self._sender.title))
         except ArchiveError as error:
             self._refuse(error)
 
@@ -93,10 +96,13 @@ class Instance:
     def finish(self) -> Failure | None:
         """Keep it; None once it is on disk: the sender may delete its own copy then."""
         if self._incoming is not None:
-            source = Source("dimse", calling_ae=self._caller.subject, address=self._caller.address)
+            caller = self._sender.who.caller
+            source = Source("dimse", calling_ae=self._sender.title, address=caller.address)
             try:
-                stored = self._archive.store(self._incoming, source, announced=self._announced)
-                self._ledger.add(self._association, self._caller, stored.key.study, stored.outcome)
+                stored = self._archive.store(
+                    self._incoming, source, studies=caller.studies, announced=self._announced
+                )
+                self._count(stored.key.study, stored.outcome)
             except ArchiveError as error:
                 self._refuse(error)
             # A mistake of ours: the sender must hear of it, and not wait for ever.
@@ -110,7 +116,7 @@ class Instance:
         """Refuse it, whatever else comes."""
         self.drop()
         self._failure = failure
-        self._ledger.add(self._association, self._caller, study, why)
+        self._count(study, why)
         log.warning(
             "instance refused",
             instance=self._announced[1][:64],
@@ -122,6 +128,10 @@ class Instance:
         """Let go of what has come."""
         self._incoming = None
         self._open.close()
+
+    def _count(self, study: str | None, outcome: str) -> None:
+        sender = self._sender
+        self._ledger.add(sender.association, sender.who.caller, study, outcome)
 
     def _refuse(self, error: ArchiveError) -> None:
         study = error.key.study if error.key else None
