@@ -34,9 +34,11 @@ SEARCHES = (
 RETRIEVALS = (
     Rule("GET", STUDY, "r", retrieve.retrieve_study, "Retrieve a study"),
     Rule("GET", STUDY + "/metadata", "r", metadata.study_metadata, "Metadata of a study"),
+    Rule("GET", STUDY + "/rendered", "r", rendered.rendered_study, "Rendered study"),
     Rule("GET", STUDY + "/thumbnail", "r", rendered.thumbnail, "Thumbnail of a study"),
     Rule("GET", SERIES, "r", retrieve.retrieve_series, "Retrieve a series"),
     Rule("GET", SERIES + "/metadata", "r", metadata.series_metadata, "Metadata of a series"),
+    Rule("GET", SERIES + "/rendered", "r", rendered.rendered_series, "Rendered series"),
     Rule("GET", SERIES + "/thumbnail", "r", rendered.thumbnail, "Thumbnail of a series"),
     Rule("GET", INSTANCE, "r", retrieve.retrieve_instance, "Retrieve an instance"),
     Rule("GET", INSTANCE + "/metadata", "r", metadata.instance_metadata, "Metadata of an instance"),

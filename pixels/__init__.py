@@ -2,7 +2,7 @@
 
 from pixels.config import PixelsConfig
 from pixels.errors import BadParameter, NotDecodable, NotPossible, PixelError, TooLarge
-from pixels.rendering import Rendering
+from pixels.rendering import Overlay, Rendering, Shot
 from pixels.syntaxes import COMPRESSED_TARGETS, TARGETS, can_decode, can_make
 from pixels.transcoder import Transcoder
 
@@ -12,9 +12,11 @@ __all__ = [
     "BadParameter",
     "NotDecodable",
     "NotPossible",
+    "Overlay",
     "PixelError",
     "PixelsConfig",
     "Rendering",
+    "Shot",
     "TooLarge",
     "Transcoder",
     "can_decode",

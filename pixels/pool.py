@@ -28,7 +28,7 @@ _ONE_THREAD = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPJ_NUM_THREADS"), "1"
 )
 
-Job = Literal["picture", "frame", "compressed", "file"]
+Job = Literal["picture", "animation", "report", "frame", "compressed", "file"]
 
 
 class _Lost(Exception):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal, cast
 from pixels.cache import DiskCache, key_of
 from pixels.config import PixelsConfig
 from pixels.pool import Pool
-from pixels.rendering import Rendering
+from pixels.rendering import Rendering, Shot
 from pixels.syntaxes import EXPLICIT_LE
 
 # Goes into the keys: what an older version of the code made is not found any more.
@@ -82,16 +82,37 @@ class Transcoder:
         return self._kept_bytes(digest, ("frame", digest, target), make)
 
     def picture(
-        self, path: Path, source: str, data: bytes, number: int, wanted: Rendering, form: Form
+        self, shot: Shot, wanted: Rendering, form: Form, digest: str | None = None
     ) -> bytes:
-        """One frame, given as stored in `source`, as it looks on a display.
+        """One frame as it looks on a display.
+
+        Args:
+            digest: names the frame, and the overlay if there is one, for the cache.
 
         Raises:
             NotDecodable, TooLarge: as `transcode`.
-            BadParameter: the region asked for lies outside of the image.
+            BadParameter: the region lies outside of the image, or the overlay is not one of it.
         """
         limit = self.config.max_frame_bytes
-        return self._pool.run("picture", path, source, data, number, wanted, form, limit)
+        parts = ("picture", digest, wanted, form)
+        return self._kept_bytes(
+            digest, parts, lambda: self._pool.run("picture", shot, wanted, form, limit)
+        )
+
+    def animation(
+        self, shots: Sequence[Shot], wanted: Rendering, digest: str | None = None
+    ) -> bytes:
+        """Frames as one GIF; raises as `picture`."""
+        limit = self.config.max_frame_bytes
+        return self._kept_bytes(
+            digest,
+            ("animation", digest, wanted),
+            lambda: self._pool.run("animation", list(shots), wanted, limit),
+        )
+
+    def report(self, path: Path) -> bytes:
+        """A structured report as an HTML page. Raises NotDecodable."""
+        return self._pool.run("report", path)
 
     def _kept(self, key: str, make: Callable[[Path], None]) -> BinaryIO:
         """The cache's entry, made now if it is not there; once, however many ask."""

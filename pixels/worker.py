@@ -21,7 +21,8 @@ from typing import BinaryIO
 from pixels import errors
 from pixels.decode import native_frame
 from pixels.encode import compressed_frame
-from pixels.picture import picture_of
+from pixels.picture import animation_of, picture_of
+from pixels.report_html import report_page
 from pixels.transcoding import transcode_file
 
 IDLE_S = 120.0
@@ -36,6 +37,8 @@ ERRORS: tuple[type[errors.PixelError], ...] = (
 
 JOBS: dict[str, Callable[..., bytes]] = {
     "picture": picture_of,
+    "animation": animation_of,
+    "report": report_page,
     "frame": native_frame,
     "compressed": compressed_frame,
     "file": transcode_file,
