@@ -22,6 +22,7 @@ from pynetdicom.transport import AddressInformation
 from dimse.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dimse.peers import Peer
 from dimse.scu_framing import MAXIMUM_PDU
+from dimse.tls import TlsError
 
 CONTEXTS = 128
 """Presentation contexts that one association can propose (PS3.8 9.3.2.2)."""
@@ -52,13 +53,13 @@ class Calling:
     Attributes:
         connect_s: longest wait for the connection, and for the answer to the association request.
         answer_s: longest wait for each message of the peer.
-        tls: context for a peer that wants TLS; None: such a peer cannot be called.
+        tls: gives the context for a peer that wants TLS; None: such a peer cannot be called.
     """
 
     ae_title: str = "HILUM"
     connect_s: float = 10.0
     answer_s: float = 60.0
-    tls: Callable[[], ssl.SSLContext] | None = None
+    tls: Callable[[Peer], ssl.SSLContext] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,14 @@ def connect(peer: Peer, calling: Calling) -> socket.socket:
     try:
         if calling.tls is None:
             raise AssociationFailed(f"{peer} wants TLS, and no certificates are set up for it")
-        return calling.tls().wrap_socket(connection, server_hostname=peer.host)
+        return calling.tls(peer).wrap_socket(connection, server_hostname=peer.host)
+    except TlsError as error:
+        connection.close()
+        raise AssociationFailed(str(error)) from error
     except ssl.SSLCertVerificationError as error:
         connection.close()
-        raise AssociationFailed(
-            f"{peer} shows a certificate that is not trusted: {error.verify_message}"
-        ) from error
+        why = getattr(error, "verify_message", None) or error
+        raise AssociationFailed(f"{peer} shows a certificate that is not trusted: {why}") from error
     except OSError as error:
         connection.close()
         raise AssociationFailed(f"{peer} did not agree on TLS: {error}") from error

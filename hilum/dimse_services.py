@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from archive import Archive
 from archive.procedure import PerformedSteps
 from archive.worklist import Worklist
-from dimse import commit, mpps, query, worklist
+from dimse import commit, mpps, query, retrieve, worklist
 from dimse.availability import AvailabilityConfig, AvailabilityNotifier
 from dimse.availability_table import AvailabilityTable
 from dimse.commit_table import CommitmentTable
@@ -19,6 +19,7 @@ from dimse.services import Service
 from dimse.tls import client_context
 from hilum import doorkeeping, wiring
 from hilum.settings import Settings
+from pixels import Transcoder
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ def services_of(
         worklist.service(Worklist(dsn), ledger, part.query_limit),
         mpps.service(PerformedSteps(dsn), ledger),
         commit.service(committing, table, ledger),
+        retrieve.service(archive, peers.now, ledger, _retrieve_config(settings, calling)),
     ]
     return DimseServices(services, committing, notifying)
 
@@ -66,4 +68,16 @@ def services_of(
 def calling_of(settings: Settings) -> Calling:
     """Who we are when we call a peer."""
     config = doorkeeping.client_tls(settings)
-    return Calling(settings.dimse.ae_title, tls=lambda: client_context(config))
+    return Calling(
+        settings.dimse.ae_title,
+        answer_s=settings.retrieve.answer_s,
+        tls=lambda peer: client_context(config, peer.tls_subject),
+    )
+
+
+def _retrieve_config(settings: Settings, calling: Calling) -> retrieve.RetrieveConfig:
+    transcoder = Transcoder(wiring.pixels_config(settings))
+    return retrieve.RetrieveConfig(
+        retrieve.Moving(calling, settings.retrieve.associations, transcoder),
+        retrieve.Getting(settings.retrieve.answer_s, transcoder),
+    )

@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from hilum.routing_sections import ForwardRule, PriorsRule, Retrieve
 from hilum.sections import (
     CHECKOUT,
     Database,
@@ -71,6 +72,13 @@ class Settings(BaseSettings):
     reports: Reports = Reports()
     storage: Storage = Storage()
     pixels: Pixels = Pixels()
+    retrieve: Retrieve = Retrieve()
+    forward: tuple[ForwardRule, ...] = Field(
+        (), description="Rules of what is sent on to which peer ([[forward]])."
+    )
+    priors: tuple[PriorsRule, ...] = Field(
+        (), description="Rules of which earlier studies are fetched from which peer ([[priors]])."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -170,7 +178,7 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={item}" for name, item in value.items())
     if isinstance(value, tuple):
-        return ", ".join(map(str, value))
+        return ", ".join(getattr(item, "name", None) or str(item) for item in value)
     return str(value)
 
 
@@ -188,6 +196,13 @@ def _variables(model: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
         elif isinstance(value, SecretStr):
             yield variable, value.get_secret_value()
         elif isinstance(value, dict | tuple):
-            yield variable, json.dumps(value)
+            yield variable, json.dumps(value, default=_plain)
         elif value is not None:
             yield variable, str(value)
+
+
+def _plain(item: object) -> object:
+    """A table in a list as JSON has it."""
+    if isinstance(item, BaseModel):
+        return item.model_dump(mode="json")
+    raise TypeError(f"{type(item).__name__} in a setting")
