@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import anyio
@@ -12,7 +13,7 @@ from pydicom import dcmread
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from archive import ArchiveError, Incoming, Source, Stored
+from archive import ArchiveError, Incoming, NotDicom, Source, Stored
 from archive.keys import DicomJson
 from dicomweb.body import body_of
 from dicomweb.door import Visit, in_thread
@@ -36,6 +37,8 @@ from dicomweb.xml import DICOM_XML
 WRITE_BYTES = 1024 * 1024
 # Instances of one request that wait for the archive's group commit at the same time.
 WAITING = 64
+# Bytes of the preamble and the four characters behind it.
+SHORTEST = 132
 _METADATA = (DICOM_JSON, DICOM_XML)
 
 
@@ -104,8 +107,6 @@ class _Intake:
         kind = parse_media_type(content_type).type
         if kind not in (DICOM, OCTETS):
             upload.failure = UnsupportedMediaType(f"a part of type {kind} cannot be stored")
-            return
-        await self._open(upload)
 
     async def _open(self, upload: _Upload) -> None:
         try:
@@ -126,7 +127,10 @@ class _Intake:
 
     async def _write(self, upload: _Upload) -> None:
         data, upload.pending = upload.pending, bytearray()
-        assert upload.incoming is not None  # noqa: S101 - set where failure is not
+        if upload.incoming is None:
+            await self._open(upload)
+        if upload.incoming is None:
+            return
         try:
             await in_thread(upload.incoming.write, data)
         except ArchiveError as error:
@@ -135,9 +139,15 @@ class _Intake:
     async def _end(self) -> None:
         upload = self._current
         assert upload is not None  # noqa: S101 - the parser ends only what began
+        if upload.failure is None and upload.size < SHORTEST:
+            # No file is made for it: a request may hold very many such parts.
+            upload.failure = NotDicom("a part is too short for a DICOM file")
         if upload.failure is None and upload.pending:
             await self._write(upload)
         self._current = None
+        if upload.incoming is None and upload.failure is not None:
+            self._outcomes[upload.number] = Failure(upload.failure)
+            return
         await self._store_soon(upload)
 
     async def _store_soon(self, upload: _Upload) -> None:
@@ -164,12 +174,20 @@ class _Intake:
                 stored: Stored = await asyncio.wrap_future(future)
                 return stored
             except ArchiveError as error:
-                known = error.key is not None and incoming.path.exists()
-                return Failure(error, await in_thread(_sop_class, incoming) if known else None)
+                return Failure(error, await in_thread(self._sop_class, incoming, error))
 
-    def _submit(self, incoming: Incoming) -> asyncio.Future[Stored]:
-        archive = self._visit.archive
-        return archive.submit(incoming, self._source, studies=self._studies)  # type: ignore[return-value]
+    def _submit(self, incoming: Incoming) -> Future[Stored]:
+        return self._visit.archive.submit(incoming, self._source, studies=self._studies)
+
+    def _sop_class(self, incoming: Incoming, error: ArchiveError) -> str | None:
+        """SOP class of a refused instance whose UIDs could be read."""
+        if error.key is None:
+            return None
+        if incoming.path.exists():
+            return _class_in(incoming)
+        # The archive has let go of the file. What it keeps under the UID is of the same class.
+        records = self._visit.archive.records_of(instances=[error.key.instance])
+        return next((one.sop_class for one in records), None)
 
 
 def _named(
@@ -181,8 +199,7 @@ def _named(
     return error
 
 
-def _sop_class(incoming: Incoming) -> str | None:
-    """SOP class of an instance that was read well enough to have its UIDs."""
+def _class_in(incoming: Incoming) -> str | None:
     try:
         incoming.finish()
         head = dcmread(incoming.path, stop_before_pixels=True, specific_tags=["SOPClassUID"])

@@ -21,6 +21,8 @@ from dicomweb.xml import DICOM_XML, to_native
 log = structlog.get_logger(__name__)
 
 FORMS = (Offer(DICOM_JSON), Offer("application/json"), Offer(DICOM_XML))
+# Lines that one request may write into the log.
+LOGGED = 20
 _RETRIEVE_URL, _SOP_CLASS, _SOP_UID = "00081190", "00081150", "00081155"
 _FAILED, _STORED, _OTHER_FAILURES = "00081198", "00081199", "0008119A"
 _REASON = "00081197"
@@ -45,11 +47,17 @@ def answer(visit: Visit, offer: Offer, outcomes: Sequence[Outcome]) -> Response:
     stored = [one for one in outcomes if isinstance(one, Stored)]
     failed = [one for one in outcomes if isinstance(one, Failure)]
     document = _document(base, stored, failed)
-    for one in failed:
-        key = getattr(one.error, "key", None)
-        log.info("stow_refused", reason=type(one.error).__name__, instance=key and key.instance)
+    _log(failed)
     text = to_native(document) if offer.part == DICOM_XML else orjson.dumps(document)
     return Response(text, _status(stored, failed), media_type=offer.part)
+
+
+def _log(failed: list[Failure]) -> None:
+    for one in failed[:LOGGED]:
+        key = getattr(one.error, "key", None)
+        log.info("stow_refused", reason=type(one.error).__name__, instance=key and key.instance)
+    if len(failed) > LOGGED:
+        log.info("stow_refused_more", count=len(failed) - LOGGED)
 
 
 def _document(base: str, stored: list[Stored], failed: list[Failure]) -> dict[str, Any]:

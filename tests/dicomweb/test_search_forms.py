@@ -1,4 +1,4 @@
-"""QIDO-RS in every form that PS3.18 section 8.3.4 allows, at the three levels and in both formats."""
+"""QIDO-RS in every form that PS3.18 section 8.3.4 allows, at three levels, in two formats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from pydicom import Dataset
-from pydicom.uid import generate_uid
 
 from dicomweb.config import DicomwebConfig
 from tests.dicomweb.server import file_of, parts_of, running, slice_of
