@@ -236,6 +236,8 @@ async def _record(
     denied: bool = False,
 ) -> None:
     event, action = _EVENTS[rule.interaction]
+    if rule.resource != RESOURCE and event is AuditEventKind.STORE:
+        event = AuditEventKind.UPDATE  # a work item is no stored object
     study = request.path_params.get("study")
     names = sorted(set(request.query_params.keys()))
     record = AuditRecord(
