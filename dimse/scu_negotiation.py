@@ -100,8 +100,10 @@ def connect(peer: Peer, calling: Calling) -> socket.socket:
         raise AssociationFailed(str(error)) from error
     except ssl.SSLCertVerificationError as error:
         connection.close()
-        why = getattr(error, "verify_message", None) or error
-        raise AssociationFailed(f"{peer} shows a certificate that is not trusted: {why}") from error
+        reason = getattr(error, "verify_message", None) or str(error)
+        raise AssociationFailed(
+            f"{peer} shows a certificate that is not trusted: {reason}"
+        ) from error
     except OSError as error:
         connection.close()
         raise AssociationFailed(f"{peer} did not agree on TLS: {error}") from error

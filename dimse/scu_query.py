@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from io import BytesIO
-from typing import cast
+from typing import Self, cast
 
 import structlog
 from pydicom.dataset import Dataset
@@ -58,11 +58,84 @@ class PeerRefused(Exception):
         self.status = status
 
 
+class Asking:
+    """An association on which queries are made, one after the other; use it as a context.
+
+    Raises:
+        AssociationFailed: the peer accepts no association, or no query in this model.
+    """
+
+    def __init__(self, peer: Peer, calling: Calling, model: FindModel = FindModel.STUDY) -> None:
+        self._peer = peer
+        self._model = str(model)
+        self._association = RequestedAssociation.open(
+            peer, [Proposal(self._model, UNCOMPRESSED)], calling
+        )
+        context = self._association.context_for(self._model)
+        if context is None:
+            self._association.release()
+            raise AssociationFailed(
+                f"{peer} does not answer queries of {calling.ae_title} in this model"
+            )
+        self._context = context
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        in_order = kind is None or issubclass(kind, PeerRefused | GeneratorExit)
+        if in_order:
+            self._association.release()
+        else:
+            self._association.abort()
+
+    def find(self, identifier: Dataset, most: int | None = None) -> Iterator[Dataset]:
+        """What matches, as it comes; see `find`. Behind `most` answers it is cancelled."""
+        association, context = self._association, self._context
+        message = association.next_message_id()
+        request = identifier_request(C_FIND_RQ, self._model, message)
+        association.send(context.id, request, encoded(prepared(identifier, self._peer), context))
+        given = 0
+        ended = False
+        try:
+            for answer in self._answers():
+                yield answer
+                given += 1
+                if given == most:
+                    return
+            ended = True
+        except (PeerRefused, AssociationBroken):
+            ended = True
+            raise
+        finally:
+            if not ended:
+                cancel(association, context, message)
+
+    def _answers(self) -> Iterator[Dataset]:
+        while True:
+            _, answer = self._association.receive()
+            if answer.field != C_FIND_RSP or answer.status is None:
+                raise AssociationBroken(
+                    f"{self._peer} answered something that is no C-FIND response"
+                )
+            data = self._association.read_all() if answer.has_data_set else None
+            if answer.status in PENDING:
+                if data is not None:
+                    yield decoded(data, self._context)
+                continue
+            if answer.status != 0:
+                raise PeerRefused(
+                    f"{self._peer} answered {words_of(answer, find=True)}", answer.status
+                )
+            return
+
+
 def find(
     peer: Peer,
     identifier: Dataset,
     calling: Calling,
     model: FindModel = FindModel.STUDY,
+    most: int | None = None,
 ) -> Iterator[Dataset]:
     """What matches, as it comes. An iterator that is closed early sends C-CANCEL.
 
@@ -72,43 +145,15 @@ def find(
             character set it gets the peer's.
         calling: Who we are and how long we wait.
         model: In which information model.
+        most: Behind so many answers the query is cancelled.
 
     Raises:
         AssociationFailed: the peer accepts no association, or no query.
         AssociationBroken: it ended the association.
         PeerRefused: it answered with a failure.
     """
-    proposal = Proposal(str(model), UNCOMPRESSED)
-    with RequestedAssociation.open(peer, [proposal], calling) as association:
-        context = association.context_for(str(model))
-        if context is None:
-            raise AssociationFailed(
-                f"{peer} does not answer queries of {calling.ae_title} in this model"
-            )
-        message = association.next_message_id()
-        request = identifier_request(C_FIND_RQ, str(model), message)
-        data = encoded(prepared(identifier, peer), context)
-        association.send(context.id, request, data)
-        try:
-            yield from _answers(association, context, peer)
-        except GeneratorExit:
-            cancel(association, context, message)
-            raise
-
-
-def _answers(association: RequestedAssociation, context: Accepted, peer: Peer) -> Iterator[Dataset]:
-    while True:
-        _, answer = association.receive()
-        if answer.field != C_FIND_RSP or answer.status is None:
-            raise AssociationBroken(f"{peer} answered something that is no C-FIND response")
-        data = association.read_all() if answer.has_data_set else None
-        if answer.status not in PENDING:
-            if answer.status != 0:
-                association.release()
-                raise PeerRefused(f"{peer} answered {words_of(answer, find=True)}", answer.status)
-            return
-        if data is not None:
-            yield decoded(data, context)
+    with Asking(peer, calling, model) as asking:
+        yield from asking.find(identifier, most)
 
 
 def identifier_request(
@@ -126,7 +171,7 @@ def identifier_request(
 
 
 def cancel(association: RequestedAssociation, context: Accepted, message: int) -> None:
-    """Send C-CANCEL and read on to the last response, so that the release is in order."""
+    """Send C-CANCEL and read on to the last response, so that the association can be used on."""
     request = encode({COMMAND: C_CANCEL_RQ, RESPONDS_TO: message, DATA_SET_TYPE: NO_DATA_SET})
     with contextlib.suppress(AssociationBroken):
         association.send(context.id, request)
@@ -136,7 +181,6 @@ def cancel(association: RequestedAssociation, context: Accepted, message: int) -
                 association.read_data(lambda _: None)
             if answer.status not in PENDING:
                 break
-    association.release()
 
 
 def prepared(identifier: Dataset, peer: Peer) -> Dataset:

@@ -139,6 +139,7 @@ def move(
                     return
         except GeneratorExit:
             cancel(association, context, message)
+            association.release()
             raise
 
 
