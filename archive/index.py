@@ -115,12 +115,12 @@ _SERIES = (
 _UPSERT_STUDIES: LiteralString = """
 study_written as (
     insert into archive.study (study_uid, attributes, names, patient_id, issuer, accession,
-        study_date, study_time, study_at, utc_offset, name_alphabetic, name_ideographic,
+        study_date, study_time, study_at, study_utc, name_alphabetic, name_ideographic,
         name_phonetic, name_all, modalities, sop_classes, series_count, instance_count, sources,
         patient_mismatch, last_change, changed_at)
     select r.*, clock_timestamp() from jsonb_to_recordset(%(studies)s::jsonb) as r (
         study_uid text, attributes jsonb, names jsonb, patient_id text, issuer text,
-        accession text, study_date text, study_time text, study_at text, utc_offset smallint,
+        accession text, study_date text, study_time text, study_at text, study_utc text,
         name_alphabetic text, name_ideographic text, name_phonetic text, name_all text,
         modalities text[], sop_classes text[], series_count int, instance_count int,
         sources text[], patient_mismatch boolean, last_change bigint)
@@ -129,7 +129,7 @@ study_written as (
         patient_id = excluded.patient_id, issuer = excluded.issuer,
         accession = excluded.accession, study_date = excluded.study_date,
         study_time = excluded.study_time, study_at = excluded.study_at,
-        utc_offset = excluded.utc_offset, name_alphabetic = excluded.name_alphabetic,
+        study_utc = excluded.study_utc, name_alphabetic = excluded.name_alphabetic,
         name_ideographic = excluded.name_ideographic, name_phonetic = excluded.name_phonetic,
         name_all = excluded.name_all, modalities = excluded.modalities,
         sop_classes = excluded.sop_classes, series_count = excluded.series_count,

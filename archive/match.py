@@ -7,17 +7,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 from archive import attributes as known
 from archive.attributes import INSTANCE_NAMES, SERIES_NAMES, STUDY_NAMES, json_name
 from archive.dictionary import dictionary_vr
 from archive.errors import QueryError
-from archive.names import fold, fold_group
-from archive.ranges import Range, date_range, datetime_range, time_range
+from archive.moments import pair_condition, study_condition, take_moments
+from archive.names import GROUPS
+from archive.query import Query
+from archive.ranges import date_range
+from archive.values import (
+    NUMERIC,
+    Condition,
+    joined,
+    name_condition,
+    narrowed_by_trigrams,
+    number,
+    range_test,
+    text_test,
+    uid_list,
+    value_test,
+)
 
 _PATH = re.compile(r"[0-9A-F]{8}(\.[0-9A-F]{8}){0,8}")
 LevelName = Literal["study", "series", "instance"]
@@ -41,45 +52,51 @@ _ARRAYS = {
     json_name(known.MODALITIES_IN_STUDY): "modalities",
     json_name(known.SOP_CLASSES_IN_STUDY): "sop_classes",
 }
-_NUMERIC = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "FL", "FD", "SV", "UV"})
-_TEXT = frozenset({"AE", "AS", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT", "AT"})
-_RANGES: dict[str, Callable[[str], Range]] = {
-    "DA": date_range,
-    "TM": time_range,
-    "DT": datetime_range,
-}
-# How a stored value is brought into the form that the bounds of a range have.
-_COMPARABLE = {
-    "DA": "replace(v, '.', '')",
-    "TM": "rpad(rpad(split_part(replace(v, ':', ''), '.', 1), 6, '0')"
-    " || split_part(v, '.', 2), 12, '0')",
-    "DT": "rpad(rpad(split_part(regexp_replace(v, '[+-][0-9]{4}$', ''), '.', 1), 14, '0')"
-    " || split_part(regexp_replace(v, '[+-][0-9]{4}$', ''), '.', 2), 20, '0')",
-}
+
+# The character set and the zone of the question are not matched.
+_IGNORED = frozenset({"00080005", "00080201"})
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A piece of a WHERE clause and its parameters."""
-
-    sql: str
-    parameters: tuple[Any, ...] = ()
-
-
-def conditions(level: LevelName, keys: tuple[tuple[str, str], ...], fuzzy: bool) -> list[Condition]:
+def conditions(level: LevelName, query: Query) -> list[Condition]:
     """Conditions on the rows of `level` (alias = its name); keys of upper levels are joined.
 
     Raises:
         QueryError: an attribute that is not kept, or a value that its VR does not allow.
     """
-    found = []
+    asked = take_moments(query.match, query.combined, query.timezone)
+    found = [_linked(level, *_pair(level, pair)) for pair in asked.pairs]
+    if asked.study is not None:
+        found.append(study_condition(*asked.study, asked.zone))
+    plain, sequences = _sorted_keys(asked.rest)
+    found += [_condition(level, path, value, query.fuzzy) for path, value in plain]
+    for name, keys in sequences.items():
+        where = level_of(level, name)
+        found.append(_linked(level, where, items_condition(f"{where}.attributes", name, keys)))
+    return found
+
+
+def _pair(level: LevelName, pair: tuple[str, str, str]) -> tuple[LevelName, Condition]:
+    where = level_of(level, pair[0])
+    return where, pair_condition(where, pair)
+
+
+def _sorted_keys(
+    keys: tuple[tuple[str, str], ...],
+) -> tuple[list[tuple[str, str]], dict[str, list[tuple[str, str]]]]:
+    """Keys that say something: those outside of sequences, and those inside by sequence."""
+    plain: list[tuple[str, str]] = []
+    sequences: dict[str, list[tuple[str, str]]] = {}
     for path, value in keys:
         if not _PATH.fullmatch(path) or "\0" in value:
             raise QueryError("a key is no attribute, or its value holds a NUL")
-        if path in ("00080005", "00080201") or value == "" or set(value) == {"*"}:
+        if path in _IGNORED or value == "" or set(value) == {"*"}:
             continue
-        found.append(_condition(level, path, value, fuzzy))
-    return found
+        name, _, rest = path.partition(".")
+        if rest:
+            sequences.setdefault(name, []).append((rest, value))
+        else:
+            plain.append((path, value))
+    return plain, sequences
 
 
 def level_of(level: LevelName, path: str) -> LevelName:
@@ -97,7 +114,11 @@ def _condition(level: LevelName, path: str, value: str, fuzzy: bool) -> Conditio
     if path == json_name(known.MODALITY) and level == "study":
         path = json_name(known.MODALITIES_IN_STUDY)
     where = level_of(level, path)
-    condition = _at_level(where, path, value, fuzzy)
+    return _linked(level, where, _at_level(where, path, value, fuzzy))
+
+
+def _linked(level: LevelName, where: LevelName, condition: Condition) -> Condition:
+    """A condition on a row of another level, as one on the rows of `level`."""
     if LEVELS.index(where) <= LEVELS.index(level):
         return condition
     # A key of a lower level: some row below must match.
@@ -112,29 +133,21 @@ def _condition(level: LevelName, path: str, value: str, fuzzy: bool) -> Conditio
 def _at_level(level: LevelName, path: str, value: str, fuzzy: bool) -> Condition:
     if path in _ARRAYS:
         return _array(f"{level}.{_ARRAYS[path]}", value)
-    vr = dictionary_vr(int(path.rsplit(".", maxsplit=1)[-1], 16))
+    vr = dictionary_vr(int(path, 16))
     column = _COLUMNS.get((level, path))
     if column is not None and value != '""':
         return _scalar(f"{level}.{column}", vr, value)
     if path == json_name(known.STUDY_DATE) and value != '""':
-        return _indexed_range("study.study_date", date_range(value))
+        return range_test("study.study_date", date_range(value))
     if path == json_name(known.PATIENT_NAME) and value != '""':
         return _patient_name(value, fuzzy)
-    return _inside(f"{level}.attributes", path, vr, value, (f"{level}.names", fuzzy))
+    return _inside(f"{level}.attributes", path, value, (f"{level}.names", fuzzy))
 
 
 def _scalar(column: str, vr: str, value: str) -> Condition:
     if vr == "UI":
         return Condition(f"{column} = any(%s)", (uid_list(value),))
-    return _text(column, value)
-
-
-def uid_list(value: str) -> list[str]:
-    """UIDs of a list separated by backslash (PS3.4) or comma (PS3.18)."""
-    uids = [uid.strip() for uid in re.split(r"[\\,]", value) if uid.strip()]
-    if not all(re.fullmatch(r"[0-9.]{1,64}", uid) for uid in uids):
-        raise QueryError("a UID holds something else than digits and dots")
-    return uids
+    return text_test(column, value)
 
 
 def _array(column: str, value: str) -> Condition:
@@ -143,68 +156,14 @@ def _array(column: str, value: str) -> Condition:
     if column.endswith("sop_classes"):
         return Condition(f"{column} && %s", (uid_list(value),))
     parts = [part.strip() for part in re.split(r"[\\,]", value) if part.strip()]
-    tests = [_text("v", part) for part in parts]
-    return Condition(
-        f"exists (select 1 from unnest({column}) v where "
-        + " or ".join(t.sql for t in tests)
-        + ")",
-        tuple(p for t in tests for p in t.parameters),
-    )
-
-
-def _indexed_range(column: str, bounds: Range) -> Condition:
-    tests, parameters = [f"{column} <> ''"], []
-    if bounds.low is not None:
-        tests.append(f"{column} >= %s")
-        parameters.append(bounds.low)
-    if bounds.high is not None:
-        tests.append(f"{column} <= %s")
-        parameters.append(bounds.high)
-    return Condition("(" + " and ".join(tests) + ")", tuple(parameters))
+    some = joined((text_test("v", part) for part in parts), " or ")
+    return Condition(f"exists (select 1 from unnest({column}) v where {some.sql})", some.parameters)
 
 
 def _patient_name(value: str, fuzzy: bool) -> Condition:
     columns = ("study.name_alphabetic", "study.name_ideographic", "study.name_phonetic")
-    return name_condition(columns, value, fuzzy)
-
-
-def name_condition(columns: tuple[str, str, str], value: str, fuzzy: bool) -> Condition:
-    """A person name: each group given must match its own; one alone may match any of the three."""
-    if fuzzy:
-        return _fuzzy_name(columns, value)
-    groups = [fold_group(group) for group in value.split("=")[:3]]
-    if len(groups) == 1 and groups[0].strip("*"):
-        tests = [_text(column, groups[0]) for column in columns]
-        joined = " or ".join(test.sql for test in tests)
-    else:
-        pairs = zip(columns, groups, strict=False)
-        tests = [_text(column, group) for column, group in pairs if group.strip("*")]
-        joined = " and ".join(test.sql for test in tests) or "true"
-    return Condition(f"({joined})", tuple(p for test in tests for p in test.parameters))
-
-
-def _fuzzy_name(columns: tuple[str, str, str], value: str) -> Condition:
-    """Every word begins some component of the name, in any order and any group."""
-    words = [word for word in re.split(r"[\s^=*?,]+", fold(value)) if word]
-    whole = f"concat_ws('^', {', '.join(columns)})"
-    tests = " and ".join([f"{whole} ~ %s"] * len(words)) or "true"
-    return Condition(f"({tests})", tuple(r"(^|[\^ ,-])" + _quoted(word) for word in words))
-
-
-def _quoted(word: str) -> str:
-    return re.sub(r"([^\w])", r"\\\1", word)
-
-
-def _text(column: str, value: str) -> Condition:
-    if "*" in value or "?" in value:
-        return Condition(f"{column} like %s", (like(value),))
-    return Condition(f"{column} = %s", (value,))
-
-
-def like(value: str) -> str:
-    """The LIKE pattern of a DICOM wildcard: * is any text, ? is one character."""
-    escaped = re.sub(r"([\\%_])", r"\\\1", value)
-    return escaped.replace("*", "%").replace("?", "_")
+    narrowed = narrowed_by_trigrams("study.name_all", value, fuzzy)
+    return joined([*narrowed, name_condition(columns, value, fuzzy)], " and ")
 
 
 def attribute_condition(
@@ -221,60 +180,51 @@ def attribute_condition(
     Raises:
         QueryError: no attribute, or a value that its VR does not allow.
     """
-    path, value = key
-    if not _PATH.fullmatch(path) or "\0" in value:
-        raise QueryError("a key is no attribute, or its value holds a NUL")
-    vr = dictionary_vr(int(path.rsplit(".", maxsplit=1)[-1], 16))
-    return _inside(container, path, vr, value, (folded, fuzzy))
+    plain, sequences = _sorted_keys((key,))
+    tests = [_inside(container, path, value, (folded, fuzzy)) for path, value in plain]
+    tests += [items_condition(container, name, keys) for name, keys in sequences.items()]
+    return joined(tests, " and ")
 
 
-def _inside(
-    container: str, path: str, vr: str, value: str, names: tuple[str, bool] | None
-) -> Condition:
-    """A condition on an attribute of a DICOM JSON object; `path` may lead through sequences."""
-    name, _, rest = path.partition(".")
+def items_condition(container: str, name: str, keys: list[tuple[str, str]]) -> Condition:
+    """Sequence matching (PS3.4 C.2.2.2.6): one and the same item meets all of its keys."""
+    plain, sequences = _sorted_keys(tuple(keys))
+    tests = [_inside("item", path, value, None) for path, value in plain]
+    tests += [items_condition("item", inner, more) for inner, more in sequences.items()]
+    if not tests:
+        return Condition("true")
+    all_of = joined(tests, " and ")
+    items = f"jsonb_array_elements({container} -> '{name}' -> 'Value')"
+    # One name for the items of every depth: the innermost is meant.
+    return Condition(f"exists (select 1 from {items} item where {all_of.sql})", all_of.parameters)
+
+
+def _inside(container: str, name: str, value: str, names: tuple[str, bool] | None) -> Condition:
+    """A condition on an attribute of a DICOM JSON object, not inside a sequence of it."""
+    vr = dictionary_vr(int(name, 16))
     values = f"{container} -> '{name}' -> 'Value'"
-    if rest:
-        inner = _inside("item", rest, vr, value, None)
-        return Condition(
-            f"exists (select 1 from jsonb_array_elements({values}) item where {inner.sql})",
-            inner.parameters,
-        )
     if value == '""':
         return Condition(f"coalesce(jsonb_array_length({values}), 0) = 0")
     if vr == "PN":
-        return _name_inside(name, value, names)
-    if vr in _NUMERIC:
-        return Condition(f"{values} @> %s::jsonb", (f"[{_number(value)}]",))
-    test = _value_test(vr, value)
+        return _name_inside(container, name, value, names)
+    if vr in NUMERIC:
+        return Condition(f"{values} @> %s::jsonb", (f"[{number(value)}]",))
+    test = value_test(vr, value)
     return Condition(
         f"exists (select 1 from jsonb_array_elements_text({values}) v where {test.sql})",
         test.parameters,
     )
 
 
-def _name_inside(name: str, value: str, names: tuple[str, bool] | None) -> Condition:
-    if names is None:
-        raise QueryError("a person name inside a sequence cannot be matched")
-    folded, fuzzy = names
-    test = name_condition(("n ->> 0", "n ->> 1", "n ->> 2"), value, fuzzy)
-    return Condition(
-        f"exists (select 1 from jsonb_array_elements({folded} -> '{name}') n where {test.sql})",
-        test.parameters,
-    )
-
-
-def _value_test(vr: str, value: str) -> Condition:
-    if vr == "UI":
-        return Condition("v = any(%s)", (uid_list(value),))
-    if vr in _RANGES:
-        return _indexed_range(_COMPARABLE[vr], _RANGES[vr](value))
-    if vr in _TEXT:
-        return _text("v", value)
-    raise QueryError(f"an attribute of VR {vr} cannot be matched")
-
-
-def _number(value: str) -> str:
-    if not re.fullmatch(r"[+-]?\d{1,18}(\.\d{1,18})?", value.strip()):
-        raise QueryError("the value is not a number")
-    return format(Decimal(value.strip()), "f")
+def _name_inside(
+    container: str, name: str, value: str, names: tuple[str, bool] | None
+) -> Condition:
+    if names is not None:
+        folded, fuzzy = names
+        test = name_condition(("n ->> 0", "n ->> 1", "n ->> 2"), value, fuzzy)
+        source = f"jsonb_array_elements({folded} -> '{name}') n"
+    else:
+        groups = tuple(f"archive.fold(coalesce(n ->> '{group}', ''))" for group in GROUPS)
+        test = name_condition((groups[0], groups[1], groups[2]), value, False)
+        source = f"jsonb_array_elements({container} -> '{name}' -> 'Value') n"
+    return Condition(f"exists (select 1 from {source} where {test.sql})", test.parameters)

@@ -41,6 +41,10 @@ class Query:
         limit: Most items in the page; None for all.
         fuzzy: Each word of a person name matches the beginning of any name component.
         studies: Restricts the answer to these studies (None: every study).
+        combined: A date and its time, where both are asked for, are one range of moments
+            (PS3.4 C.2.2.2.5).
+        timezone: UTC offset (`+HHMM`) of the dates and times asked for, where the match names no
+            TimezoneOffsetFromUTC itself. Studies that tell theirs are compared in UTC.
         count: Also count every match, which costs a second look at the index.
     """
 
@@ -51,6 +55,8 @@ class Query:
     fuzzy: bool = False
     studies: frozenset[str] | None = None
     count: bool = False
+    combined: bool = False
+    timezone: str | None = None
 
     @classmethod
     def of(
@@ -63,6 +69,8 @@ class Query:
         fuzzy: bool = False,
         studies: frozenset[str] | None = None,
         count: bool = False,
+        combined: bool = False,
+        timezone: str | None = None,
     ) -> Query:
         """A query from keywords or tags; raises QueryError for an attribute nobody knows."""
         pairs = match.items() if isinstance(match, Mapping) else match
@@ -74,4 +82,6 @@ class Query:
             fuzzy=fuzzy,
             studies=studies,
             count=count,
+            combined=combined,
+            timezone=timezone,
         )

@@ -20,13 +20,14 @@ from archive.header import (
     text,
 )
 from archive.keys import DicomJson, Source, Stored
+from archive.ranges import to_utc
 
 INDEXED = 500
 """Characters of a value that a column holds; the whole value is in the JSON beside it."""
 NO_NUMBER = 1 << 62
 """Stands for a missing number: it sorts last."""
 ONLINE = {"vr": "CS", "Value": ["ONLINE"]}
-_TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
+_TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?")
 
 Row = tuple[Any, ...]
 Outcome = Stored | ArchiveError
@@ -176,7 +177,7 @@ def study_row(uid: str, study: StudyState, last_change: int) -> dict[str, Any]:
         "study_date": date[:INDEXED],
         "study_time": time[:INDEXED],
         "study_at": moment(date, time),
-        "utc_offset": offset_minutes(text(document, known.TIMEZONE)),
+        "study_utc": _in_utc(moment(date, time), text(document, known.TIMEZONE)),
         "name_alphabetic": groups[0][:INDEXED],
         "name_ideographic": groups[1][:INDEXED],
         "name_phonetic": groups[2][:INDEXED],
@@ -201,12 +202,9 @@ def moment(date: str, time: str) -> str:
     return date + whole.ljust(6, "0") + fraction.ljust(6, "0")
 
 
-def offset_minutes(value: str) -> int | None:
-    """Minutes east of UTC of a TimezoneOffsetFromUTC (`+0530`); None if it is none."""
-    if not re.fullmatch(r"[+-](0\d|1[0-4])[0-5]\d", value):
-        return None
-    minutes = int(value[1:3]) * 60 + int(value[3:])
-    return -minutes if value[0] == "-" else minutes
+def _in_utc(at: str, zone: str) -> str:
+    known_zone = re.fullmatch(r"[+-](0\d|1[0-4])[0-5]\d", zone)
+    return to_utc(at, zone) if len(at) == 20 and known_zone else ""
 
 
 def series_row(place: tuple[str, str], series: SeriesState, last_change: int) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 
 from archive.keys import JsonPage, Page
-from archive.match import LEVELS, Condition, LevelName, conditions
+from archive.match import LEVELS, LevelName, conditions
 from archive.query import Query
+from archive.values import Condition
 
 _FROM = {
     "study": "archive.study study",
@@ -96,7 +97,7 @@ class Search:
     """
 
     def __init__(self, level: LevelName, query: Query, base_url: str | None = None) -> None:
-        wanted = conditions(level, query.match, query.fuzzy)
+        wanted = conditions(level, query)
         if query.studies is not None:
             wanted.append(Condition(f"{level}.study_uid = any(%s)", (sorted(query.studies),)))
         self._level = level

@@ -221,8 +221,13 @@ class Archive:
         with self._explained():
             return reading.instance_metadata(self._config, self.instance(key))
 
-    def iterate(self, level: LevelName, query: Query, batch: int = 500) -> Iterator[DicomJson]:
+    def iterate(
+        self, level: walking.RowLevel, query: Query, batch: int = 500
+    ) -> Iterator[DicomJson]:
         """Every match, in bounded memory, in the order of `studies`, `series`, `instances`.
+
+        At the level "patient" one row for each PatientID and its issuer, with
+        NumberOfPatientRelatedStudies, -Series and -Instances.
 
         Holds no connection between two batches, so that a slow reader stops nobody.
         Raises QueryError at once, not at the first item.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 
@@ -17,19 +17,24 @@ from archive.config import ArchiveConfig
 from archive.errors import QueryError
 from archive.keys import DicomJson, InstanceRecord
 from archive.match import LevelName
+from archive.patients import PatientSearch
 from archive.query import Query
 from archive.reading import RECORD, record_of
 from archive.search import Search
 
+RowLevel = LevelName | Literal["patient"]
 Connect = Callable[[], AbstractContextManager[psycopg.Connection]]
 
 
-def iterate(connect: Connect, level: LevelName, query: Query, batch: int) -> Iterator[DicomJson]:
+def iterate(connect: Connect, level: RowLevel, query: Query, batch: int) -> Iterator[DicomJson]:
     """Every match at `level`, the query's offset and limit observed; raises QueryError at once."""
-    return _matches(connect, Search(level, query), query, batch)
+    found = PatientSearch(query) if level == "patient" else Search(level, query)
+    return _matches(connect, found, query, batch)
 
 
-def _matches(connect: Connect, found: Search, query: Query, batch: int) -> Iterator[DicomJson]:
+def _matches(
+    connect: Connect, found: Search | PatientSearch, query: Query, batch: int
+) -> Iterator[DicomJson]:
     left, last, offset = query.limit, None, query.offset
     while left is None or left > 0:
         size = batch if left is None else min(batch, left)

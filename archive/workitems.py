@@ -15,8 +15,8 @@ import structlog
 from archive import workitem_events as events
 from archive import workitem_rows as rows
 from archive.keys import DicomJson, Page
-from archive.match import Condition
 from archive.query import Query
+from archive.values import Condition
 from archive.workitem_document import (
     FINAL,
     STATE,
