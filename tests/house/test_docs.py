@@ -19,6 +19,17 @@ def test_reference_pages_are_up_to_date():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_dicom_conformance_statement_says_what_the_code_does():
+    done = subprocess.run(
+        [sys.executable, "tools/conformance.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_link_between_pages_leads_somewhere():
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")]
 
