@@ -44,8 +44,8 @@ async def several(visit: Visit, records: Sequence[InstanceRecord], name: str) ->
     """Instances as one multipart message, or as a zip called `name`."""
     try:
         chosen = choose_each(visit.accept, records)
-    except NotAcceptable:
-        choose(visit.accept, [Offer(ZIP)])
+    except NotAcceptable as error:
+        _check_zip(visit, error)
         return _zip(visit, records, name)
     if all(offer.transfer_syntax == one.transfer_syntax for one, offer in chosen):
         return _as_stored(visit, chosen)
@@ -56,8 +56,8 @@ async def single(visit: Visit, record: InstanceRecord) -> Response:
     """One instance: multipart, a file (with Range), or a zip."""
     try:
         [(_, offer)] = choose_each(visit.accept, [record], single=True)
-    except NotAcceptable:
-        choose(visit.accept, [Offer(ZIP)])
+    except NotAcceptable as error:
+        _check_zip(visit, error)
         return _zip(visit, [record], f"{record.key.instance}.zip")
     if offer.multipart:
         if offer.transfer_syntax == record.transfer_syntax:
@@ -72,6 +72,14 @@ async def single(visit: Visit, record: InstanceRecord) -> Response:
     etag = f'"{record.sha256[:32]}-{content.offer.transfer_syntax}"'
     kind = content.offer.content_type
     return ranged(visit.request, content.size, content.pieces(visit.archive), kind, etag, headers)
+
+
+def _check_zip(visit: Visit, error: NotAcceptable) -> None:
+    """Raise the error, which tells what else there is, unless the client takes a zip."""
+    try:
+        choose(visit.accept, [Offer(ZIP)])
+    except NotAcceptable:
+        raise error from None
 
 
 def _zip(visit: Visit, records: Sequence[InstanceRecord], name: str) -> Response:

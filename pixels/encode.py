@@ -18,6 +18,7 @@ from pixels.errors import NotDecodable, NotPossible
 from pixels.syntaxes import HTJ2K, JPEG_2000, JPEG_LS, NATIVE, RLE
 
 Values = NDArray[Any]
+_WAVELET_SIZE = 64
 
 
 def native_values(header: Dataset, data: bytes, limit: int) -> Values:
@@ -112,11 +113,20 @@ def _jpeg_ls(_header: Dataset, values: Values, stored: int) -> bytes:
 
 
 def _jpeg_2000(header: Dataset, values: Values, stored: int) -> bytes:
-    from openjpeg.utils import encode_array
+    from imagecodecs import jpeg2k_encode  # pylibjpeg's encoder takes no small images
 
-    rgb = str(header.PhotometricInterpretation) == "RGB"
-    kind = 1 if rgb else 0
-    return bytes(encode_array(values, stored, photometric_interpretation=kind, use_mct=rgb))
+    return bytes(
+        jpeg2k_encode(
+            values,
+            level=0,
+            codecformat="J2K",
+            bitspersample=stored,
+            reversible=True,
+            resolutions=6 if min(values.shape[:2]) >= _WAVELET_SIZE else 1,
+            mct=str(header.PhotometricInterpretation) == "RGB",
+            numthreads=1,
+        )
+    )
 
 
 def _htj2k(header: Dataset, values: Values, _stored: int) -> bytes:
