@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hilum import logs, marks, peer_commands, user_commands, worklist_commands
+from hilum import dicom_commands, logs, marks, peer_commands, user_commands, worklist_commands
 from hilum import settings as settings_module
 from hilum.console import DataOption, attached, fail, out, read_settings
 from hilum.settings import Settings, SettingsError
@@ -25,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(peer_commands.app, name="peers")
+dicom_commands.register(app)
 app.add_typer(user_commands.app, name="users")
 app.add_typer(worklist_commands.app, name="worklist")
 
@@ -78,7 +79,7 @@ def web(data: DataOption = None) -> None:
 
 @app.command()
 def dimse(data: DataOption = None) -> None:
-    """Run the DIMSE process alone: C-ECHO and C-STORE."""
+    """Run the DIMSE process alone: storage, queries, retrieval, worklist and the rest of DICOM."""
     from hilum.dimse_process import serve
 
     _process(serve, data)
@@ -107,21 +108,6 @@ def status(data: DataOption = None) -> None:
 
     found, running = attached(data)
     raise typer.Exit(show(found, running, out))
-
-
-@app.command()
-def send(
-    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.")],
-    to: Annotated[
-        str | None, typer.Option(help="AET@HOST:PORT, or the name of a peer. Default: ourselves.")
-    ] = None,
-    stow: Annotated[bool, typer.Option("--stow", help="Send by STOW-RS instead.")] = False,
-    data: DataOption = None,
-) -> None:
-    """Send DICOM files by C-STORE or STOW-RS; exit status 1 when one was not stored."""
-    from hilum.sending import send_files
-
-    raise typer.Exit(send_files(paths, to=to, stow=stow, attach=lambda: attached(data), out=out))
 
 
 @app.command()

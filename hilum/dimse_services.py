@@ -16,8 +16,8 @@ from dimse.ledger import Ledger
 from dimse.peer_table import PeerTable
 from dimse.scu_negotiation import Calling
 from dimse.services import Service
-from dimse.tls import client_context
-from hilum import doorkeeping, wiring
+from hilum import wiring
+from hilum.peering import calling_of
 from hilum.settings import Settings
 from pixels import Transcoder
 
@@ -63,16 +63,6 @@ def services_of(
         retrieve.service(archive, peers.now, ledger, _retrieve_config(settings, calling)),
     ]
     return DimseServices(services, committing, notifying)
-
-
-def calling_of(settings: Settings) -> Calling:
-    """Who we are when we call a peer."""
-    config = doorkeeping.client_tls(settings)
-    return Calling(
-        settings.dimse.ae_title,
-        answer_s=settings.retrieve.answer_s,
-        tls=lambda peer: client_context(config, peer.tls_subject),
-    )
 
 
 def _retrieve_config(settings: Settings, calling: Calling) -> retrieve.RetrieveConfig:

@@ -13,16 +13,18 @@ from pydicom.misc import is_dicom
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dimse.peers import Peer, PeerError
+from dimse.peers import PeerError
 from dimse.scu import AssociationFailed, SendResult, send
+from hilum import wiring
+from hilum.console import attached, read_settings
 from hilum.minting import mint
-from hilum.peering import peers_of
+from hilum.peering import calling_of, peer_named
 from hilum.settings import Settings
+from pixels import Transcoder
 
 PART_BYTES = 1024 * 1024
 PER_REQUEST = 50  # instances in one STOW request: progress is seen, and little is sent twice
 SEND_ERRORS = (OSError, ValueError, httpx.HTTPError, PeerError, AssociationFailed)
-Attach = Callable[[], tuple[Settings, dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +36,62 @@ class Outcome:
     text: str
 
 
-def send_files(
-    paths: Sequence[Path], *, to: str | None, stow: bool, attach: Attach, out: Console
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where files go and how. `to`: a peer's name or AET@HOST:PORT; None is ourselves."""
+
+    to: str | None = None
+    stow: bool = False
+    associations: int = 1
+    tls: bool = False
+    title: str | None = None
+    data: Path | None = None
+
+
+def send_files(paths: Sequence[Path], route: Route, out: Console) -> int:
     """Send, with a progress bar. Returns the exit status."""
     files, others = find_files(paths)
     if not files:
         out.print("[red]nothing to send:[/red] no DICOM file (Part 10) under the given paths")
         return 1
-    if stow and to:
+    if route.stow and route.to:
         out.print("[red]hilum:[/red] --stow sends to ourselves; leave --to out")
         return 1
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out) as progress:
         bar = progress.add_task("sending", total=len(files))
         try:
-            results = _send(files, to, stow, attach, lambda: progress.advance(bar))
+            results = _send(files, route, lambda: progress.advance(bar))
         except SEND_ERRORS as error:
             out.print(f"[red]not sent:[/red] {error}", highlight=False, soft_wrap=True)
             return 1
     return _report(results, others, out)
 
 
-def _send(
-    files: list[Path], to: str | None, stow: bool, attach: Attach, advance: Callable[[], None]
-) -> list[Outcome]:
-    if stow:
-        settings, running = attach()
+def _send(files: list[Path], route: Route, advance: Callable[[], None]) -> list[Outcome]:
+    if route.stow:
+        settings, running = attached(route.data)
         return list(_stow(files, settings, running, advance))
-    peer = _peer(to, attach)
+    settings = read_settings(route.data)
+    peer = peer_named(route.to, route.data, tls=route.tls)
 
     def on_result(_: SendResult) -> None:
         advance()
 
-    return [Outcome(one.path, one.ok, one.text) for one in send(peer, files, progress=on_result)]
+    # It starts no process before an image must be transcoded.
+    transcoder = Transcoder(wiring.pixels_config(settings))
+    try:
+        results = send(
+            peer,
+            files,
+            calling=calling_of(settings, route.title),
+            progress=on_result,
+            associations=route.associations,
+            transcoder=transcoder,
+        )
+    finally:
+        transcoder.close()
+    return [Outcome(one.path, one.ok, one.text) for one in results]
 
 
 def _report(results: list[Outcome], others: int, out: Console) -> int:
@@ -98,15 +122,6 @@ def _walk(paths: Sequence[Path]) -> Iterator[Path]:
             yield from (one for one in sorted(path.rglob("*")) if one.is_file())
         else:
             yield path
-
-
-def _peer(to: str | None, attach: Attach) -> Peer:
-    if to is None:
-        part = attach()[1]["dimse"]
-        return Peer("ourselves", part["aet"], part["host"], part["port"])
-    if "@" in to:
-        return Peer.parse(to)
-    return peers_of(*attach()).find(to)
 
 
 def _stow(
