@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.processing import (
     apply_color_lut,
-    apply_modality_lut,
-    apply_voi_lut,
     convert_color_space,
 )
 
@@ -74,9 +72,31 @@ def _colour(pixels: NDArray[Any], photometric: str, bits: int) -> Bytes:
 def modality_values(header: Dataset, pixels: NDArray[Any]) -> Floats:
     """Values after the Modality LUT, or after rescale slope and intercept."""
     try:
-        return np.asarray(apply_modality_lut(pixels, header), dtype=np.float64)
+        if header.get("ModalityLUTSequence"):
+            return _through(header.ModalityLUTSequence[0], pixels.astype(np.float64))
+        slope, intercept = header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
+        return pixels.astype(np.float64) * float(slope) + float(intercept)
     except DAMAGE:
         return pixels.astype(np.float64)
+
+
+def _through(table: Dataset, values: Floats) -> Floats:
+    """Values through a lookup table (PS3.3 C.11.1.1); outside of it its ends go on.
+
+    Not pydicom's: that counts the entries of an 8-bit table in 8 bits.
+    """
+    count, first, bits = (int(one) for one in table.LUTDescriptor)
+    count = count or 65536
+    data = table.LUTData
+    if isinstance(data, bytes):
+        packed = bits <= 8 and len(data) < count * 2
+        entries = np.frombuffer(data, "u1" if packed else "<u2")[:count]
+    else:
+        entries = np.asarray(data)[:count]
+    if entries.size < count:
+        raise ValueError("the lookup table is shorter than its descriptor says")
+    index = np.clip(np.nan_to_num(values) - first, 0, count - 1).astype(np.int64)
+    return entries[index].astype(np.float64)
 
 
 def _grey(header: Dataset, pixels: NDArray[Any], window: Window | None) -> Bytes:
@@ -123,10 +143,8 @@ def _range_of(header: Dataset, pixels: NDArray[Any], values: Floats) -> tuple[fl
 
 def _own_window(header: Dataset, values: Floats) -> Bytes | None:
     if header.get("VOILUTSequence"):
-        table = header.VOILUTSequence[0].LUTDescriptor
-        entries = np.clip(values, table[1], table[1] + (table[0] or 65536) - 1)
-        shown = np.asarray(apply_voi_lut(entries.astype(np.int64), header), dtype=np.float64)
-        return _to_bytes(shown, 0.0, float(2 ** int(table[2]) - 1))
+        table = header.VOILUTSequence[0]
+        return _to_bytes(_through(table, values), 0.0, float(2 ** int(table.LUTDescriptor[2]) - 1))
     centre, width = _first(header.WindowCenter), _first(header.WindowWidth)
     if not (math.isfinite(centre) and math.isfinite(width)) or width <= 0:
         return None
