@@ -15,7 +15,8 @@ from dicomweb.errors import MalformedMultipart, PayloadTooLarge
 MAX_PREAMBLE = 64 * 1024
 MAX_HEADERS = 16 * 1024
 MAX_PADDING = 256
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
+# RFC 2046 allows 70 characters; Orthanc's DICOMweb plugin sends 73.
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,199}[0-9A-Za-z'()+_,\-./:=?]")
 
 
 @dataclass(frozen=True, slots=True)

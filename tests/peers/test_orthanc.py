@@ -11,6 +11,7 @@ from pydicom.uid import CTImageStorage, generate_uid
 
 from tests.dicomweb.server import file_of, read_head, slice_of
 from tests.fixtures.peers import needs
+from tests.fixtures.running import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, needs("Orthanc")]
 
@@ -175,13 +176,16 @@ def test_hilum_sends_to_orthanc_by_c_store(orthanc, stack, tmp_path):
 
 def test_a_right_that_orthanc_does_not_have_is_refused(orthanc, stack, stored_in_hilum):
     study = uid_of(stored_in_hilum)
+    question = {"Level": "Study", "Query": {"StudyInstanceUID": study}}
+
+    def status() -> int:
+        return orthanc.rest.post("/modalities/hilum/query", json=question).status_code
+
     stack.run("peers", "set", "ORTHANC", "--rights", "store")
     try:
-        answer = orthanc.rest.post(
-            "/modalities/hilum/query",
-            json={"Level": "Study", "Query": {"StudyInstanceUID": study}},
-        )
+        refused = wait_for(lambda: status() != 200, "the right taken away", timeout_s=15)
     finally:
         stack.run("peers", "set", "ORTHANC", "--rights", "store,query,retrieve")
 
-    assert answer.status_code != 200
+    assert refused
+    assert wait_for(lambda: status() == 200, "the right given back", timeout_s=15)
