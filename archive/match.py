@@ -166,24 +166,24 @@ def _patient_name(value: str, fuzzy: bool) -> Condition:
     return joined([*narrowed, name_condition(columns, value, fuzzy)], " and ")
 
 
-def attribute_condition(
-    container: str, folded: str, key: tuple[str, str], fuzzy: bool
+def document_condition(
+    container: str, folded: str, keys: tuple[tuple[str, str], ...], fuzzy: bool
 ) -> Condition:
-    """A condition on any attribute of a DICOM JSON column.
+    """A condition on any attributes of a DICOM JSON column; without keys everything meets it.
 
     Args:
         container: SQL of the column with the DICOM JSON object.
         folded: SQL of the column with its folded person names (`archive.header.folded_names`).
-        key: dotted tag path and the value to match.
+        keys: dotted tag paths and the values to match.
         fuzzy: each word of a person name matches the beginning of a component.
 
     Raises:
         QueryError: no attribute, or a value that its VR does not allow.
     """
-    plain, sequences = _sorted_keys((key,))
+    plain, sequences = _sorted_keys(keys)
     tests = [_inside(container, path, value, (folded, fuzzy)) for path, value in plain]
-    tests += [items_condition(container, name, keys) for name, keys in sequences.items()]
-    return joined(tests, " and ")
+    tests += [items_condition(container, name, inner) for name, inner in sequences.items()]
+    return joined(tests, " and ") if tests else Condition("true")
 
 
 def items_condition(container: str, name: str, keys: list[tuple[str, str]]) -> Condition:

@@ -23,6 +23,7 @@ from archive.workitem_document import (
     PATIENT_ID,
     START,
     STATE,
+    TRANSACTION,
     codes_of,
     element,
     first,
@@ -173,15 +174,13 @@ def _forget_old(connection: psycopg.Connection, subscribers: str, parameter: str
     )
 
 
-def matching(keys: Iterable[tuple[str, str]], fuzzy: bool) -> list[Condition]:
-    """Conditions on rows of archive.workitem. Raises QueryError."""
-    found = []
-    for path, value in keys:
-        if path.split(".")[0] == "00081195":
-            raise QueryError("the Transaction UID is a secret")
-        if value == "" or set(value) == {"*"}:
-            continue
-        found.append(
-            attribute_condition("workitem.attributes", "workitem.names", (path, value), fuzzy)
-        )
-    return found
+def matching(keys: Iterable[tuple[str, str]], fuzzy: bool) -> Condition:
+    """A condition on rows of archive.workitem; keys of a sequence are met by one of its items.
+
+    Raises:
+        QueryError: an attribute or a value that cannot be matched.
+    """
+    wanted = tuple((path, value) for path, value in keys if set(value) - {"*"})
+    if any(TRANSACTION in path.split(".") for path, _ in wanted):
+        raise QueryError("the Transaction UID is a secret")
+    return document_condition("workitem.attributes", "workitem.names", wanted, fuzzy)

@@ -77,17 +77,16 @@ class Subscriptions:
         locked: bool,
     ) -> list[str]:
         """Subscribe to the items that are there; one subscribed to before stays as it is."""
-        conditions = rows.matching(wanted, fuzzy=False)
-        where = " and ".join(f"({one.sql})" for one in conditions) or "true"
+        condition = rows.matching(wanted, fuzzy=False)
         found = connection.execute(
             "insert into archive.workitem_subscription (ae, uid, locked)"
-            f" select %s, uid, %s from archive.workitem workitem where {where}"
+            f" select %s, uid, %s from archive.workitem workitem where ({condition.sql})"
             " and (%s::text[] is null or (studies <> '{}' and studies <@ %s::text[]))"
             " order by uid on conflict do nothing returning uid",
             [
                 ae,
                 locked,
-                *(p for one in conditions for p in one.parameters),
+                *condition.parameters,
                 _sorted(studies),
                 _sorted(studies),
             ],
@@ -131,14 +130,14 @@ class Subscriptions:
             allowed = None if studies is None else frozenset(studies)
             if not rows.is_visible(item.studies, allowed):
                 continue
-            conditions = rows.matching([(path, value) for path, value in wanted], fuzzy=False)
-            where = " and ".join(f"({one.sql})" for one in conditions) or "true"
+            condition = rows.matching([(path, value) for path, value in wanted], fuzzy=False)
             connection.execute(
                 "insert into archive.workitem_subscription (ae, uid, locked)"
-                f" select %s, uid, %s from archive.workitem workitem where {where} and uid = %s"
+                f" select %s, uid, %s from archive.workitem workitem where ({condition.sql})"
+                " and uid = %s"
                 " on conflict (ae, uid) do update"
                 " set locked = archive.workitem_subscription.locked or excluded.locked",
-                [ae, locked, *(p for one in conditions for p in one.parameters), item.uid],
+                [ae, locked, *condition.parameters, item.uid],
             )
 
     def are_there(self, connection: psycopg.Connection, uid: str) -> bool:

@@ -162,11 +162,11 @@ class Workitems:
 
     def search(self, query: Query) -> Page:
         """Work items that match, by scheduled start. Raises QueryError."""
-        wanted = rows.matching(query.match, query.fuzzy)
+        wanted = [rows.matching(query.match, query.fuzzy)]
         if query.studies is not None:
             allowed = (sorted(query.studies),)
             wanted.append(Condition("studies <> '{}' and studies <@ %s::text[]", allowed))
-        where = " and ".join(f"({one.sql})" for one in wanted) or "true"
+        where = " and ".join(f"({one.sql})" for one in wanted)
         parameters: list[Any] = [p for one in wanted for p in one.parameters]
         limit = None if query.limit is None else max(0, query.limit) + 1
         with self._connect() as connection:

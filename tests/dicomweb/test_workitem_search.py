@@ -87,12 +87,22 @@ def find(manager, items):
         ("ScheduledProcedureStepStartDateTime", "20250201-", ["late"]),
         ("ScheduledProcedureStepStartDateTime", "202503", ["late"]),
         ("InputReadinessState", "INCOMPLETE", ["late"]),
+        ("ScheduledHumanPerformersSequence.HumanPerformerName", "doe^jane", ["early"]),
         ("ProcedureStepState", "SCHEDULED", ["early", "late"]),
         ("ProcedureStepState", "COMPLETED", []),
     ],
 )
 def test_items_match_by_every_key_a_performer_asks_for(find, key, wanted, found):
     assert find(**{key: wanted}) == found
+
+
+def test_keys_of_a_sequence_are_met_by_one_item_of_it(find):
+    code, scheme = (
+        f"ScheduledWorkitemCodeSequence.{name}" for name in ("CodeValue", "CodingSchemeDesignator")
+    )
+
+    assert find(**{code: "67890", scheme: "99OTHER"}) == ["late"]
+    assert find(**{code: "67890", scheme: "99TEST"}) == []
 
 
 def test_a_uid_list_finds_each_of_its_items(find, items):
