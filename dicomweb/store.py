@@ -13,7 +13,15 @@ from pydicom import dcmread
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from archive import ArchiveError, Incoming, NotDicom, Source, Stored
+from archive import (
+    ArchiveError,
+    ContentConflict,
+    Incoming,
+    NotDicom,
+    PlacementConflict,
+    Source,
+    Stored,
+)
 from archive.keys import DicomJson
 from dicomweb.body import body_of
 from dicomweb.door import Visit, in_thread
@@ -185,9 +193,14 @@ class _Intake:
             return None
         if incoming.path.exists():
             return _class_in(incoming)
+        if not isinstance(error, ContentConflict | PlacementConflict):
+            return None
         # The archive has let go of the file. What it keeps under the UID is of the same class.
-        records = self._visit.archive.records_of(instances=[error.key.instance])
-        return next((one.sop_class for one in records), None)
+        try:
+            records = self._visit.archive.records_of(instances=[error.key.instance])
+            return next((one.sop_class for one in records), None)
+        except ArchiveError:
+            return None
 
 
 def _named(

@@ -17,7 +17,9 @@ def head(server, path: str, *, method: str = "POST", **headers: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def exchange(server, pieces: Iterable[bytes], timeout_s: float = 60) -> tuple[int, bytes]:
+def exchange(
+    server, pieces: Iterable[bytes], timeout_s: float = 60, method: str = "POST"
+) -> tuple[int, bytes]:
     """Send the pieces as far as the server takes them; status and body of its answer."""
     where = urlsplit(server.base)
     with socket.create_connection((where.hostname, where.port), timeout=timeout_s) as connection:
@@ -26,7 +28,7 @@ def exchange(server, pieces: Iterable[bytes], timeout_s: float = 60) -> tuple[in
                 connection.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
             pass  # it has answered and closed
-        answer = http.client.HTTPResponse(_Kept(connection))
+        answer = http.client.HTTPResponse(_Kept(connection), method=method)
         answer.begin()
         return answer.status, answer.read()
 
