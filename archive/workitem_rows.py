@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from archive.errors import QueryError
 from archive.header import folded_names
 from archive.keys import DicomJson
-from archive.match import attribute_condition
+from archive.match import document_condition
 from archive.values import Condition
 from archive.workitem_document import (
     PATIENT_ID,
