@@ -80,10 +80,19 @@ def moment_range(date: str, time: str) -> Range:
     `20260101-20260103` with `1000-1200` is from the first day at 10:00 to the last day at 12:00.
     """
     days = date_range(date)
-    hours = time_range(time) if time else Range(None, None)
+    hours = _hours(time)
     low = None if days.low is None else days.low + (hours.low or "0" * 12)
     high = None if days.high is None else days.high + (hours.high or "235959999999")
     return _checked(low, high)
+
+
+def _hours(value: str) -> Range:
+    """Each end by itself: in a period over days the second time may be the earlier one."""
+    low, dash, high = value.partition("-")
+    if not dash or not (low.strip() or high.strip()):
+        return time_range(value) if value else Range(None, None)
+    first = time_range(low).low if low.strip() else None
+    return Range(first, time_range(high).high if high.strip() else None)
 
 
 def in_utc(bounds: Range, zone: str) -> Range:

@@ -16,7 +16,7 @@ from typing import Any
 from archive.errors import QueryError
 from archive.keys import DicomJson
 from archive.names import GROUPS, fold, fold_group
-from archive.ranges import Range, date_range, datetime_range, time_range
+from archive.ranges import Range, date_range, datetime_range, moment_range, time_range
 
 STEPS = "00400100"
 START_DATE, START_TIME = "00400002", "00400003"
@@ -102,21 +102,7 @@ def _combined(keys: Sequence[Key]) -> Range | None:
     days, times = found.get(START_DATE, ""), found.get(START_TIME, "")
     if "-" not in days or "-" not in times:
         return None
-    day, time = date_range(days), _time_ends(times)
-    low = day.low and day.low + (time.low or "000000000000")
-    high = day.high and day.high + (time.high or "235959999999")
-    if low and high and low > high:
-        raise QueryError("the period ends before it begins")
-    return Range(low, high)
-
-
-def _time_ends(value: str) -> Range:
-    """Each end by itself: in a period over days the second time may be the earlier one."""
-    low, _, high = value.partition("-")
-    return Range(
-        time_range(low).low if low.strip() else None,
-        time_range(high).high if high.strip() else None,
-    )
+    return moment_range(days, times)
 
 
 def _starts_within(step: DicomJson, bounds: Range) -> bool:
