@@ -175,7 +175,7 @@ def test_we_call_dcmtk_with_mutual_certificates(authority, ours, modality, tmp_p
         unnamed = Peer("s", "STORESCP", "127.0.0.1", port, tls=True)
 
         connect(named, calling).close()
-        with pytest.raises(AssociationFailed, match="CN=CT 1, .* not for CN=CT 2"):
+        with pytest.raises(AssociationFailed, match=r"CN=CT 1, .* not for CN=CT 2"):
             connect(other, calling)
         # Its certificate is not for 127.0.0.1, and nobody said whose it should be.
         with pytest.raises(AssociationFailed, match="not trusted"):
