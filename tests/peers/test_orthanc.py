@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import httpx
 import pytest
@@ -172,6 +173,61 @@ def test_hilum_sends_to_orthanc_by_c_store(orthanc, stack, tmp_path):
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert pixels_of(in_orthanc(orthanc, uid_of(files))) == pixels_of(files)
+
+
+def test_hilum_reaches_and_queries_orthanc(orthanc, stack, stored_in_orthanc):
+    study = uid_of(stored_in_orthanc)
+
+    echo = stack.run("echo", "ORTHANC")
+    found = stack.run("find", "ORTHANC", "--key", f"StudyInstanceUID={study}", "--json")
+
+    assert echo.returncode == 0, echo.stdout + echo.stderr
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert [one["0020000D"]["Value"] for one in json.loads(found.stdout)] == [[study]]
+
+
+@pytest.mark.parametrize("way", ["C-GET", "C-MOVE"])
+def test_hilum_retrieves_from_orthanc(orthanc, stack, client, stored_in_orthanc, way):
+    study = uid_of(stored_in_orthanc)
+    words = ["--move-to", stack.dimse[0]] if way == "C-MOVE" else ["--to-archive"]
+
+    done = stack.run("retrieve", "ORTHANC", "--study", study, *words)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert pixels_of(in_hilum(client, study)) == pixels_of(stored_in_orthanc)
+
+
+def test_orthanc_vouches_for_what_hilum_sent(orthanc, stack, tmp_path):
+    for number, file in enumerate(new_study()):
+        (tmp_path / f"{number}.dcm").write_bytes(file)
+    before = stack.run("commit", "ORTHANC", str(tmp_path))
+    sent = stack.run("send", str(tmp_path), "--to", "ORTHANC")
+
+    after = stack.run("commit", "ORTHANC", str(tmp_path))
+
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+    assert before.returncode == 1, before.stdout + before.stderr
+    assert after.returncode == 0, after.stdout + after.stderr
+
+
+def test_hilum_vouches_for_what_orthanc_sent(orthanc, stored_in_orthanc):
+    study = uid_of(stored_in_orthanc)
+
+    done = orthanc.post(
+        "/modalities/hilum/store",
+        {
+            "Resources": [orthanc_id(orthanc, study)],
+            "Synchronous": True,
+            "StorageCommitment": True,
+        },
+    )
+
+    def report() -> str | None:
+        uid = done["StorageCommitmentTransactionUID"]
+        status = orthanc.rest.get(f"/storage-commitment/{uid}").json()["Status"]
+        return None if status == "Pending" else str(status)
+
+    assert wait_for(report, "a storage commitment report", timeout_s=60) == "Success"
 
 
 def test_a_right_that_orthanc_does_not_have_is_refused(orthanc, stack, stored_in_hilum):
