@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +135,10 @@ def test_dcmjs_and_dicomweb_client_requests_are_understood(server, web):
     answers = [(where, web.get(where, headers={"Accept": accept})) for where, accept in asked]
 
     assert [(where, one.status_code) for where, one in answers if one.status_code != 200] == []
+
+
+def test_the_reference_page_names_every_first_part_of_a_path():
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/endpoints.md").read_text()
+    firsts = {"/" + rule.path.split("/")[1] for rule in RULES}
+
+    assert [one for one in firsts if f"`{one}" not in page] == []
