@@ -23,24 +23,30 @@ def code(value: str, scheme: str, meaning: str) -> dict[str, Any]:
     }
 
 
-def work_item(study: str | None = None, **changes: Any) -> dict[str, Any]:
-    """A complete data set of type 1 and 2; keyword arguments (t00741200=...) replace attributes."""
-    study = study or generate_uid()
+def _input(study: str) -> dict[str, Any]:
     reference = {
         "00081150": element("UI", "1.2.840.10008.5.1.4.1.1.4"),
         "00081155": element("UI", generate_uid()),
     }
-    inputs = {
+    return {
         "0040E020": element("CS", "DICOM"),
         "0020000D": element("UI", study),
         "0020000E": element("UI", generate_uid()),
         "00081199": element("SQ", reference),
     }
-    request = {
+
+
+def _request(study: str) -> dict[str, Any]:
+    return {
         "0020000D": element("UI", study),
         "00080050": element("SH", "ACC1"),
         "00401001": element("SH", "RP1"),
     }
+
+
+def work_item(study: str | None = None, **changes: Any) -> dict[str, Any]:
+    """A complete data set of type 1 and 2; keyword arguments (t00741200=...) replace attributes."""
+    study = study or generate_uid()
     item = {
         "00741000": element("CS", "SCHEDULED"),
         "00741200": element("CS", "MEDIUM"),
@@ -50,8 +56,8 @@ def work_item(study: str | None = None, **changes: Any) -> dict[str, Any]:
         "00404041": element("CS", "READY"),
         "00404018": element("SQ", code("12345", "99TEST", "Do the work")),
         "00404025": element("SQ", code("GPU1", "99TEST", "GPU 1")),
-        "00404021": element("SQ", inputs),
-        "0040A370": element("SQ", request),
+        "00404021": element("SQ", _input(study)),
+        "0040A370": element("SQ", _request(study)),
         "00100010": element("PN", {"Alphabetic": "Müller^Jörg"}),
         "00100020": element("LO", "P-77"),
         "00100021": element("LO"),
