@@ -150,8 +150,6 @@ class _Intake:
         if upload.failure is None and upload.size < SHORTEST:
             # No file is made for it: a request may hold very many such parts.
             upload.failure = NotDicom("a part is too short for a DICOM file")
-        if upload.failure is None and upload.pending:
-            await self._write(upload)
         self._current = None
         if upload.incoming is None and upload.failure is not None:
             self._outcomes[upload.number] = Failure(upload.failure)
@@ -160,6 +158,7 @@ class _Intake:
 
     async def _store_soon(self, upload: _Upload) -> None:
         await self._waiting.acquire()
+        await self._slots.acquire()
         self._group.start_soon(self._finish, upload)
 
     async def _finish(self, upload: _Upload) -> None:
@@ -170,26 +169,35 @@ class _Intake:
 
     async def _store(self, upload: _Upload) -> Outcome:
         """Store the instance; the temporary file goes away in any case."""
-        if upload.incoming is None:
-            assert upload.failure is not None  # noqa: S101 - one of the two is there
-            return Failure(upload.failure)
-        with upload.incoming as incoming:
-            if upload.failure is not None:
-                return Failure(upload.failure)
+        try:
             try:
-                async with self._slots:
-                    future = await in_thread(self._submit, incoming)
-                stored: Stored = await asyncio.wrap_future(future)
-                return stored
-            except ArchiveError as error:
-                return Failure(error, await in_thread(self._sop_class, incoming, error))
+                future = await in_thread(self._submit, upload)
+            finally:
+                self._slots.release()
+            stored: Stored = await asyncio.wrap_future(future)
+            return stored
+        except (ArchiveError, DicomwebError) as error:
+            return Failure(error, await in_thread(self._sop_class, upload.incoming, error))
+        finally:
+            if upload.incoming is not None:
+                upload.incoming.__exit__(None, None, None)
 
-    def _submit(self, incoming: Incoming) -> Future[Stored]:
-        return self._visit.archive.submit(incoming, self._source, studies=self._studies)
+    def _submit(self, upload: _Upload) -> Future[Stored]:
+        """In one hop to a thread, what a small instance needs: a file, its bytes, its header."""
+        if upload.failure is not None:
+            raise upload.failure
+        if upload.incoming is None:
+            upload.incoming = self._visit.archive.receive().__enter__()
+        if upload.pending:
+            upload.incoming.write(upload.pending)
+            upload.pending = bytearray()
+        return self._visit.archive.submit(upload.incoming, self._source, studies=self._studies)
 
-    def _sop_class(self, incoming: Incoming, error: ArchiveError) -> str | None:
+    def _sop_class(
+        self, incoming: Incoming | None, error: ArchiveError | DicomwebError
+    ) -> str | None:
         """SOP class of a refused instance whose UIDs could be read."""
-        if error.key is None:
+        if incoming is None or not isinstance(error, ArchiveError) or error.key is None:
             return None
         if incoming.path.exists():
             return _class_in(incoming)
