@@ -36,7 +36,7 @@ from fhir_gateway import workitem_map as mapping
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.schema import Pool
 from fhir_gateway.workitem_links import Link, WorkitemLinks
-from records import NotFound, Records, RecordsError, identifiers
+from records import NotFound, Records, RecordsError, RecordsUnavailable, identifiers
 
 Resource = dict[str, Any]
 
@@ -122,7 +122,7 @@ class WorkitemBridge:
         """After a start or an outage: bring every open item up to its Task."""
         for task_id in sorted({link.task_id for link in await self._links.open()}):
             with contextlib.suppress(NotFound):
-                await self._follow(await self._records.read("Task", task_id))
+                await self._follow_alone(await self._records.read("Task", task_id))
         self._settled = True
 
     # Orders -------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class WorkitemBridge:
         waiting = [item for item in found if item.uid not in linked]
         for item in waiting:
             if first(item.attributes, READINESS) == "READY" and self._is_due(item):
-                placed = await self._place(item, ordering)
+                placed = await self._place_alone(item, ordering)
                 self._wait_longer(item.uid, again=not placed)
         self._later = {uid: self._later[uid] for uid in self._later if uid not in linked}
 
@@ -150,6 +150,16 @@ class WorkitemBridge:
             return
         wait_s = min(max(self._later.get(uid, (0.0, 0.0))[1] * 2, RETRY_FIRST_S), RETRY_LONGEST_S)
         self._later[uid] = (time.monotonic() + wait_s, wait_s)
+
+    async def _place_alone(self, item: Workitem, ordering: Ordering) -> bool:
+        """Place an order; one that the FHIR store refuses does not hold up the others."""
+        try:
+            return await self._place(item, ordering)
+        except RecordsUnavailable:
+            raise
+        except RecordsError as error:
+            log.error("workitems.order_failed", workitem=item.uid, kind=type(error).__name__)
+            return False
 
     async def _place(self, item: Workitem, ordering: Ordering) -> bool:
         """Make a Task of an order; False where its study is not there yet."""
@@ -198,12 +208,19 @@ class WorkitemBridge:
             version = str(task["meta"]["versionId"])
             newest = datetime.fromisoformat(task["meta"]["lastUpdated"])
             if self._seen.get(task["id"]) != version:
-                await self._follow(task)
+                await self._follow_alone(task)
                 self._seen[task["id"]] = version
         if newest is not None and newest - OVERLAP > since:
             await self._links.move(newest)
         if len(self._seen) > 10 * PAGE:
             self._seen.clear()  # only saves work: what is seen again changes nothing
+
+    async def _follow_alone(self, task: Resource) -> None:
+        """Follow a Task; an odd one, written by somebody else, does not hold up the others."""
+        try:
+            await self._follow(task)
+        except (KeyError, ValueError, WorkitemError) as error:
+            log.error("workitems.task_not_shown", task=task["id"], kind=type(error).__name__)
 
     async def _follow(self, task: Resource) -> None:
         """Bring every open work item of a Task to the Task's state; make one where none is."""

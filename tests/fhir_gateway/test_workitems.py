@@ -317,6 +317,25 @@ async def test_an_item_that_another_performer_has_claimed_is_left_to_it(bridge, 
     assert bridge.state(uid) == "IN PROGRESS"
 
 
+async def test_an_odd_task_of_somebody_else_holds_up_no_other(bridge, new_study):
+    _, study = await new_study()
+    odd = {
+        "resourceType": "Task",
+        "identifier": [{"system": identifiers.INFERENCE_RUN, "value": generate_uid()}],
+        "status": "completed",
+        "intent": "order",
+        "focus": {"reference": f"ImagingStudy/{study['id']}"},
+    }
+    await bridge.records.create(odd)
+    good = await tasks.request(
+        bridge.records, study, MODEL, str(tasks.identifier_for(study, MODEL))
+    )
+
+    await bridge.round()
+
+    assert bridge.state(mapping.mirror_uid(good)) == "SCHEDULED"
+
+
 @pytest.mark.parametrize("lost", ["link", "link and cursor"])
 async def test_a_crash_between_task_and_link_ends_with_one_task(bridge, new_study, config, lost):
     study_uid, study = await new_study()
