@@ -18,11 +18,13 @@ from archive.errors import QueryError
 from archive.header import folded_names
 from archive.keys import DicomJson
 from archive.match import document_condition
-from archive.values import Condition
+from archive.values import Condition, joined, uid_list
 from archive.workitem_document import (
     PATIENT_ID,
+    SOP_UID,
     START,
     STATE,
+    STUDY_UID,
     TRANSACTION,
     codes_of,
     element,
@@ -34,6 +36,7 @@ from archive.workitem_errors import WorkitemExists, WorkitemNotFound
 Connect = Callable[[], AbstractContextManager[psycopg.Connection]]
 KEPT_EVENTS = 10_000  # for each subscriber; older ones are lost to one who never comes
 KEPT_DAYS = 30
+_COLUMN_OF = {STATE: "workitem.state", PATIENT_ID: "workitem.patient_id"}
 _LOCK = "archive:workitems"
 _COLUMNS = "uid, state, attributes, studies, version, own, cancel_request, transaction_uid"
 
@@ -183,4 +186,17 @@ def matching(keys: Iterable[tuple[str, str]], fuzzy: bool) -> Condition:
     wanted = tuple((path, value) for path, value in keys if set(value) - {"*"})
     if any(TRANSACTION in path.split(".") for path, _ in wanted):
         raise QueryError("the Transaction UID is a secret")
-    return document_condition("workitem.attributes", "workitem.names", wanted, fuzzy)
+    whole = document_condition("workitem.attributes", "workitem.names", wanted, fuzzy)
+    narrowed = (_narrowing(path, value) for path, value in wanted)
+    return joined([*(one for one in narrowed if one is not None), whole], " and ")
+
+
+def _narrowing(path: str, value: str) -> Condition | None:
+    """The same question to a column that has an index, where there is one."""
+    plain = not set(value) & set('*?"')
+    if path == SOP_UID and plain:
+        return Condition("workitem.uid = any(%s)", (uid_list(value),))
+    if path.rpartition(".")[2] == STUDY_UID and plain:
+        return Condition("workitem.studies && %s", (uid_list(value),))
+    column = _COLUMN_OF.get(path)
+    return Condition(f"{column} = %s", (value,)) if column and plain else None

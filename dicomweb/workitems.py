@@ -70,7 +70,10 @@ def _named_uid(document: DicomJson) -> str | None:
 async def retrieve(visit: Visit) -> Response:
     """GET /workitems/{workitem}; the Transaction UID is never shown."""
     item = await in_thread(workitems(visit).get, item_uid(visit), visit.caller.studies)
-    return answer_with(visit, [item.attributes], {"ETag": f'"{item.version}"'})
+    tag = f'"{item.version}"'
+    if visit.request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers={"ETag": tag})
+    return answer_with(visit, [item.attributes], {"ETag": tag})
 
 
 async def update(visit: Visit) -> Response:

@@ -59,6 +59,17 @@ def test_a_created_item_is_scheduled_and_comes_back_whole(manager, server):
     assert "Value" not in found["00741002"] and "Value" not in found["00741216"]
 
 
+def test_an_item_that_has_not_changed_is_not_sent_again(manager, create):
+    path = f"/workitems/{create()}"
+    tag = manager.get(path).headers["ETag"]
+
+    same = manager.get(path, headers={"If-None-Match": tag})
+    manager.post(path, json={"00741200": element("CS", "LOW")})
+    other = manager.get(path, headers={"If-None-Match": tag})
+
+    assert [same.status_code, other.status_code] == [304, 200]
+
+
 def test_the_uid_may_be_given_by_name_in_the_data_set_or_by_the_server(manager):
     named, inside = generate_uid(), generate_uid()
     document = {**work_item(), "00080018": element("UI", inside)}
