@@ -199,4 +199,4 @@ def _narrowing(path: str, value: str) -> Condition | None:
     if path.rpartition(".")[2] == STUDY_UID and plain:
         return Condition("workitem.studies && %s", (uid_list(value),))
     column = _COLUMN_OF.get(path)
-    return Condition(f"{column} = %s", (value,)) if column and plain else None
+    return Condition(f"{column} = %s", (value.strip(" "),)) if column and plain else None
