@@ -55,11 +55,17 @@ class Originator:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of one instance. `status` is the peer's C-STORE status; None if none came."""
+    """What became of one instance.
+
+    Attributes:
+        status: The peer's C-STORE status; None if none came.
+        trouble: None came because the association failed or broke, not because of the instance.
+    """
 
     item: Outgoing
     status: int | None
     text: str
+    trouble: bool = False
 
     @property
     def ok(self) -> bool:
@@ -113,7 +119,7 @@ def send_items(
             raise AssociationFailed(work.trouble)
         for item in work.left():
             dealt = True
-            yield Delivery(item, None, work.trouble)
+            yield Delivery(item, None, work.trouble, trouble=True)
 
 
 class _Work:
@@ -177,7 +183,7 @@ class _Work:
             except AssociationBroken as error:
                 self.trouble = str(error)
                 if first:
-                    yield Delivery(item, None, self.trouble)
+                    yield Delivery(item, None, self.trouble, trouble=True)
                 else:
                     self._waiting.appendleft(item)
                 return

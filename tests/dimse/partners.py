@@ -68,14 +68,20 @@ class Received:
 
 
 @contextmanager
-def receiver(answer=lambda received, event: 0x0000, syntaxes=None, maximum_pdu=16382, title="RECV"):
+def receiver(
+    answer=lambda received, event: 0x0000,
+    syntaxes=None,
+    maximum_pdu=16382,
+    title="RECV",
+    port=None,
+):
     """A storage SCP of pynetdicom whose answers the test decides about."""
     ae = AE(title)
     ae.maximum_pdu_size = maximum_pdu
     for context in AllStoragePresentationContexts:
         ae.add_supported_context(context.abstract_syntax, syntaxes or [EXPLICIT, IMPLICIT])
     ae.add_supported_context("1.2.840.10008.1.1")
-    found = Received(Peer(title.lower(), title, "127.0.0.1", free_port()))
+    found = Received(Peer(title.lower(), title, "127.0.0.1", port or free_port()))
 
     def on_store(event):
         found.requests.append(event.request)
