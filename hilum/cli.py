@@ -11,7 +11,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hilum import dicom_commands, logs, marks, peer_commands, user_commands, worklist_commands
+from hilum import (
+    dicom_commands,
+    job_commands,
+    logs,
+    marks,
+    peer_commands,
+    user_commands,
+    worklist_commands,
+)
 from hilum import settings as settings_module
 from hilum.console import DataOption, attached, fail, out, read_settings
 from hilum.settings import Settings, SettingsError
@@ -26,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(peer_commands.app, name="peers")
 dicom_commands.register(app)
+app.add_typer(job_commands.app, name="jobs")
 app.add_typer(user_commands.app, name="users")
 app.add_typer(worklist_commands.app, name="worklist")
 

@@ -12,9 +12,12 @@ from dimse.availability import AvailabilityConfig, AvailabilityNotifier
 from dimse.availability_table import AvailabilityTable
 from dimse.commit_table import CommitmentTable
 from dimse.commit_work import CommitConfig, CommitWorker
+from dimse.forward import ForwardRule
+from dimse.jobs import Jobs
 from dimse.ledger import Ledger
 from dimse.peer_table import PeerTable
-from dimse.scu_negotiation import Calling
+from dimse.priors_match import PriorsRule
+from dimse.rules import Rules, RulesConfig
 from dimse.services import Service
 from hilum import wiring
 from hilum.peering import calling_of
@@ -29,16 +32,21 @@ class DimseServices:
     services: list[Service]
     committing: CommitWorker
     notifying: AvailabilityNotifier
+    rules: Rules
+    transcoder: Transcoder
 
     def start(self) -> None:
         """Begin to work on what an earlier process left."""
         self.committing.start()
         self.notifying.start()
+        self.rules.start()
 
     def close(self) -> None:
         """Finish what is under way; the rest is kept for the next start."""
+        self.rules.close()
         self.notifying.close()
         self.committing.close()
+        self.transcoder.close()
 
 
 def services_of(
@@ -55,19 +63,34 @@ def services_of(
         peers,
         AvailabilityConfig(part.notify_availability, calling),
     )
+    transcoder = Transcoder(wiring.pixels_config(settings))
+    moving = retrieve.Moving(calling, settings.retrieve.associations, transcoder)
+    getting = retrieve.Getting(settings.retrieve.answer_s, transcoder)
+    rules = Rules(archive, Jobs(dsn), peers.now, moving, ledger, rules_config(settings))
     services = [
         query.service(archive, ledger, query.QueryConfig(part.ae_title, part.query_limit)),
         worklist.service(Worklist(dsn), ledger, part.query_limit),
         mpps.service(PerformedSteps(dsn), ledger),
         commit.service(committing, table, ledger),
-        retrieve.service(archive, peers.now, ledger, _retrieve_config(settings, calling)),
+        retrieve.service(archive, peers.now, ledger, retrieve.RetrieveConfig(moving, getting)),
     ]
-    return DimseServices(services, committing, notifying)
+    return DimseServices(services, committing, notifying, rules, transcoder)
 
 
-def _retrieve_config(settings: Settings, calling: Calling) -> retrieve.RetrieveConfig:
-    transcoder = Transcoder(wiring.pixels_config(settings))
-    return retrieve.RetrieveConfig(
-        retrieve.Moving(calling, settings.retrieve.associations, transcoder),
-        retrieve.Getting(settings.retrieve.answer_s, transcoder),
+def rules_config(settings: Settings) -> RulesConfig:
+    """The rules of the settings."""
+    return RulesConfig(
+        forward=tuple(
+            ForwardRule(
+                rule.name,
+                rule.to,
+                rule.modalities,
+                rule.sop_classes,
+                rule.calling_aes,
+                rule.description,
+            )
+            for rule in settings.forward
+        ),
+        priors=tuple(PriorsRule(**rule.model_dump()) for rule in settings.priors),
+        attempts=tuple((rule.name, rule.attempts) for rule in settings.forward),
     )
