@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,14 +82,22 @@ def orthanc(stack: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "peers", "add", f"ORTHANC@127.0.0.1:{port}", "--rights", "store,query,retrieve"
     )
     assert added.returncode == 0, added.stdout + added.stderr
+    with running(settings, http_port, port) as started:
+        yield started
+
+
+@contextmanager
+def running(settings: Path, http_port: int, port: int) -> Iterator[Orthanc]:
+    """Orthanc with these settings, ended in order."""
     program = shutil.which("Orthanc")
     assert program is not None
-    with (folder / "orthanc.log").open("wb") as log:
+    said = settings.with_suffix(".log")
+    with said.open("wb") as log:
         process = subprocess.Popen([program, str(settings)], stdout=log, stderr=log)
     url = f"http://127.0.0.1:{http_port}"
     try:
         with httpx.Client(base_url=url, timeout=60, trust_env=False) as rest:
-            _wait(rest, process, folder / "orthanc.log")
+            _wait(rest, process, said)
             yield Orthanc(rest, port, url)
     finally:
         process.terminate()
