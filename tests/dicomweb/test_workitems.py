@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import psycopg
 import pytest
 from pydicom.uid import generate_uid
 
+from inference.models import load_model
 from tests.dicomweb.workitem import JSON, TASKS, element, performed, state, value, work_item
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -83,6 +89,16 @@ def test_the_uid_may_be_given_by_name_in_the_data_set_or_by_the_server(manager):
     uids = [place.rsplit("/", 1)[1] for place in places]
     assert uids[:2] == [named, inside]
     assert uids[2].startswith("2.25.")
+
+
+def test_the_order_of_the_how_to_page_is_taken_and_names_the_packaged_model(manager):
+    page = (ROOT / "docs" / "howto" / "order-inference.md").read_text()
+    text = page.split("```json\n")[1].split("```")[0]
+
+    order = json.loads(text.replace("STUDY INSTANCE UID", generate_uid()))
+
+    assert manager.post("/workitems", json=order).status_code == 201
+    assert value(order[0], "00404018", "00080119") == load_model().label
 
 
 def test_a_uid_is_used_once(manager, create):

@@ -18,7 +18,7 @@ from fhir_gateway.workitems import Ordering, WorkitemBridge
 from inference import orders
 from inference import task as tasks
 from inference.models import load_model
-from records import identifiers
+from records import RecordsUnavailable, identifiers
 from tests.dicomweb.workitem import value, work_item
 from tests.fhir_gateway.conftest import execute
 from tests.fhir_gateway.dicom import header, store
@@ -356,6 +356,41 @@ async def test_a_crash_between_task_and_link_ends_with_one_task(bridge, new_stud
     assert bridge.state(uid) == "COMPLETED"
     task = await bridge.the_task(study)
     assert not bridge.archive.workitems.several([mapping.mirror_uid(task)])
+
+
+async def test_a_crash_before_a_known_state_is_brought_is_made_good(bridge, new_study, config):
+    study_uid, study = await new_study()
+    uid = bridge.order(study_uid)
+    await bridge.round()
+    await bridge.complete(await bridge.the_task(study), study_uid)
+    # As if the change had been seen, and the process had died with it.
+    execute(
+        config.dsn, "update gateway.workitem_cursor set at = now() + interval '1 h' returning at"
+    )
+    try:
+        await bridge.round()
+    finally:
+        execute(config.dsn, "update gateway.workitem_cursor set at = now() returning at")
+
+    assert bridge.state(uid) == "COMPLETED"
+
+
+async def test_an_outage_of_the_fhir_store_only_delays(bridge, new_study, hapi_relay):
+    study_uid, study = await new_study()
+    uid = bridge.order(study_uid)
+    hapi_relay.close()
+    try:
+        with pytest.raises(RecordsUnavailable):
+            await bridge.round()
+    finally:
+        hapi_relay.open()
+    during = bridge.state(uid)
+
+    await bridge.round()
+    await bridge.complete(await bridge.the_task(study), study_uid)
+    await bridge.round()
+
+    assert [during, bridge.state(uid)] == ["SCHEDULED", "COMPLETED"]
 
 
 async def test_a_crash_between_two_steps_of_an_item_is_made_good(bridge, new_study):
