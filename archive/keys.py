@@ -77,6 +77,24 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryTag:
+    """An attribute that is kept for queries because a site wants it.
+
+    Attributes:
+        tag: Eight hexadecimal digits, upper case.
+        level: At which level its value is returned.
+        done, total: Changes of the feed that were looked through, and those that must have been
+            before the tag can be matched.
+    """
+
+    tag: str
+    vr: str
+    level: Literal["study", "series", "instance"]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class JsonPage:
     """A page whose items are ready JSON texts."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydicom.datadict import tag_for_keyword
 
 from archive.errors import QueryError
+from archive.keys import QueryTag
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 
@@ -46,6 +47,8 @@ class Query:
         timezone: UTC offset (`+HHMM`) of the dates and times asked for, where the match names no
             TimezoneOffsetFromUTC itself. Studies that tell theirs are compared in UTC.
         count: Also count every match, which costs a second look at the index.
+        extended: Keys of extended query tags (tag, path inside it, value); the archive sets it.
+        extended_include: Extended tags to be returned; the archive sets it.
     """
 
     match: tuple[tuple[str, str], ...] = ()
@@ -57,6 +60,8 @@ class Query:
     count: bool = False
     combined: bool = False
     timezone: str | None = None
+    extended: tuple[tuple[QueryTag, str, str], ...] = ()
+    extended_include: tuple[QueryTag, ...] = ()
 
     @classmethod
     def of(

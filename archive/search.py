@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from archive.extended_match import extended_condition, extended_values
 from archive.keys import JsonPage, Page
 from archive.match import LEVELS, LevelName, conditions
 from archive.query import Query
@@ -98,6 +99,7 @@ class Search:
 
     def __init__(self, level: LevelName, query: Query, base_url: str | None = None) -> None:
         wanted = conditions(level, query)
+        wanted += [extended_condition(level, *key) for key in query.extended]
         if query.studies is not None:
             wanted.append(Condition(f"{level}.study_uid = any(%s)", (sorted(query.studies),)))
         self._level = level
@@ -155,7 +157,7 @@ def _document(level: LevelName, query: Query) -> str:
         elif query.include:
             parts.append(_included(upper, query.include))
     parts.append(f"{level}.attributes")
-    return " || ".join(parts) + _KEYS[level]
+    return " || ".join(parts) + extended_values(level, query.extended_include) + _KEYS[level]
 
 
 def _included(level: str, include: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -22,6 +23,7 @@ from dicomweb.decoder_pool import Decoders
 from dicomweb.door import Door, Endpoint, Rule, endpoint
 from dicomweb.errors import DicomwebError
 from dicomweb.problems import problem_document, problem_response
+from dicomweb.querytags import keep_indexed
 from dicomweb.routes import RULES
 from dicomweb.workitem_channel import channel_route
 
@@ -48,7 +50,11 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        indexing = asyncio.create_task(keep_indexed(archive))
         yield
+        indexing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await indexing
         decoders.close()
 
     app = Starlette(

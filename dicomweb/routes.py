@@ -9,6 +9,7 @@ from dicomweb import (
     delete,
     frames,
     metadata,
+    querytags,
     rendered,
     retrieve,
     search,
@@ -65,11 +66,20 @@ OTHERS = (
     Rule("POST", COMMITMENT, "c", commitment.request_commitment, "Request storage commitment"),
     Rule("GET", COMMITMENT, "c", commitment.check_result, "Result of storage commitment"),
 )
+# Kept attributes are the searches' configuration: who may change FHIR's own may change these.
+TAGS, ADMIN = "/extendedquerytags", "SearchParameter"
+QUERY_TAGS = (
+    Rule("GET", TAGS, "s", querytags.list_tags, "Extended query tags", ADMIN),
+    Rule("POST", TAGS, "c", querytags.add_tags, "Add extended query tags", ADMIN),
+    Rule("GET", TAGS + "/{tag}", "r", querytags.read_tag, "One extended query tag", ADMIN),
+    Rule("DELETE", TAGS + "/{tag}", "d", querytags.remove_tag, "Remove a query tag", ADMIN),
+)
 RULES: tuple[Rule, ...] = (
     *SEARCHES,
     *RETRIEVALS,
     *STORES,
     *DELETIONS,
     *OTHERS,
+    *QUERY_TAGS,
     *workitems.RULES,
 )

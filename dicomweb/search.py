@@ -51,9 +51,15 @@ async def _search(visit: Visit, level: Level) -> Response:
         base = visit.door.base_url(visit.request)
         page = await in_thread(visit.archive.page, level, question.query, base)
     except QueryError as error:
-        raise BadRequest(str(error), known=await in_thread(described, level)) from error
+        raise BadRequest(
+            str(error), known=await in_thread(described, visit.archive, level)
+        ) from error
     headers = {}
-    if warnings := [*_unanswered(question, level), *_capped(question, page)]:
+    missing = [path for path in question.query.include if not kept_at(level, path)]
+    if missing and missing != ["all"]:
+        tags = await in_thread(visit.archive.query_tags)
+        missing = [path for path in missing if not kept_at(level, path, tags)]
+    if warnings := [*_unanswered(question, missing), *_capped(question, page)]:
         service = visit.door.base_url(visit.request)
         headers["Warning"] = ", ".join(f'299 {service} "{text}"' for text in warnings)
     if not page.items:
@@ -156,11 +162,10 @@ def _capped(question: Question, page: JsonPage) -> list[str]:
     return [f"There are {remaining} additional results that can be requested"]
 
 
-def _unanswered(question: Question, level: Level) -> list[str]:
+def _unanswered(question: Question, missing: list[str]) -> list[str]:
     """What the query asks for and does not get."""
-    missing = [path for path in question.query.include if path != "all"]
-    missing = [path for path in missing if not kept_at(level, path)]
     texts = []
+    missing = [path for path in missing if path != "all"]
     if missing:
         names = ", ".join(missing[:20])
         texts.append(f"These attributes are not kept for queries and not included: {names}")
