@@ -14,7 +14,7 @@ from pynetdicom import evt
 from pynetdicom.events import Event
 
 from access import AuditEventKind, Caller
-from archive import Archive, ArchiveError, Query, QueryError
+from archive import Archive, ArchiveError, QueryError
 from archive.keys import DicomJson
 from archive.worklist_match import Key
 from dimse.association import admitted
@@ -31,7 +31,6 @@ from dimse.query_identifier import (
 )
 from dimse.query_request import (
     MODELS,
-    PATIENT_COUNTS,
     Extended,
     Request,
     read_request,
@@ -102,7 +101,7 @@ class Finder:
         yield from streamed(event, self._answers(request, wished), self._config.limit)
 
     def _answers(self, request: Request, wished: list[Terms]) -> Generator[Answer, None, None]:
-        for match in self._matches(request):
+        for match in self._archive.iterate(request.row, request.query):
             yield self._answer(request, match, wished)
 
     def _answer(self, request: Request, match: DicomJson, wished: list[Terms]) -> Answer:
@@ -110,57 +109,10 @@ class Finder:
         document[LEVEL] = {"vr": "CS", "Value": [request.level]}
         document["00080054"] = {"vr": "AE", "Value": [self._config.ae_title]}
         document["00080056"] = {"vr": "CS", "Value": ["ONLINE"]}
-        if TIMEZONE in document and TIMEZONE in match:
+        if request.query.timezone is not None and TIMEZONE in match:
             document[TIMEZONE] = match[TIMEZONE]
         status = PENDING_WARNING if request.unsupported else PENDING
         return status, to_dataset(document, choose(texts_of(document), wished))
-
-    def _matches(self, request: Request) -> Iterator[DicomJson]:
-        found = self._archive.iterate(request.row, request.query)
-        return self._patients(found, request) if request.level == "PATIENT" else found
-
-    def _patients(self, studies: Iterator[DicomJson], request: Request) -> Iterator[DicomJson]:
-        """Each patient once, as its newest study names it."""
-        counted = any(key.tag in PATIENT_COUNTS for key in request.keys)
-        seen: set[int] = set()
-        for study in studies:
-            identity = _identity(study)
-            if hash(identity) in seen:
-                continue
-            seen.add(hash(identity))
-            patient = {tag: value for tag, value in study.items() if tag[:4] == "0010"}
-            yield {**patient, **self._counts(study, request.query)} if counted else patient
-
-    def _counts(self, study: DicomJson, query: Query) -> DicomJson:
-        """How many studies, series and instances the patient has, whatever was asked for."""
-        patient = _first(study, "00100020")
-        if not patient:
-            return {}
-        issuer = _first(study, "00100021")
-        totals = [0, 0, 0]
-        # A wildcard in a stored ID would match others; they are counted out again.
-        whole = Query.of({"PatientID": patient}, limit=None, studies=query.studies)
-        for one in self._archive.iterate("study", whole):
-            if (_first(one, "00100020"), _first(one, "00100021")) == (patient, issuer):
-                totals[0] += 1
-                totals[1] += int(_first(one, "00201206") or 0)
-                totals[2] += int(_first(one, "00201208") or 0)
-        return {
-            tag: {"vr": "IS", "Value": [total]}
-            for tag, total in zip(PATIENT_COUNTS, totals, strict=True)
-        }
-
-
-def _identity(study: DicomJson) -> tuple[str, ...]:
-    patient = _first(study, "00100020")
-    if patient:
-        return (patient, _first(study, "00100021"))
-    return ("", str(study.get("00100010", {}).get("Value")), _first(study, "00100030"))
-
-
-def _first(document: DicomJson, tag: str) -> str:
-    values = document.get(tag, {}).get("Value") or [""]
-    return "" if values[0] is None else str(values[0])
 
 
 def read_identifier(event: Event) -> tuple[Dataset, Terms]:

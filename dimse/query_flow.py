@@ -39,6 +39,9 @@ class Flow:
                 return "cancelled"
             now = waiting.qsize()
             if now < QUEUED:
+                # Its idle timer counts from the last message received: without this a query that
+                # is answered for longer than that is followed by an abort.
+                self._association.dul._idle_timer.restart()
                 return "go"
             if now < last:
                 since, last = time.monotonic(), now

@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pydicom.dataset import Dataset
 
 from archive import Query, QueryError
 from archive.match import LevelName, level_of
+from archive.patients import (
+    PATIENT_INSTANCES,
+    PATIENT_NAMES,
+    PATIENT_SERIES,
+    PATIENT_STUDIES,
+)
 from archive.worklist_match import Key
 from dimse.query_identifier import LEVEL, TIMEZONE, BadIdentifier, conditions, read_keys
 
@@ -22,18 +29,18 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     PATIENT_STUDY_ONLY: ("PATIENT", "STUDY"),
 }
 UNIQUE = {"PATIENT": "00100020", "STUDY": "0020000D", "SERIES": "0020000E", "IMAGE": "00080018"}
-PATIENT_COUNTS = ("00201200", "00201202", "00201204")
 
-# A patient is not a row of the archive: the newest study speaks for it.
-_ROWS: dict[str, LevelName] = {
-    "PATIENT": "study",
+Row = Literal["patient", "study", "series", "instance"]
+_ROWS: dict[str, Row] = {
+    "PATIENT": "patient",
     "STUDY": "study",
     "SERIES": "series",
     "IMAGE": "instance",
 }
 _ORDER: tuple[LevelName, ...] = ("study", "series", "instance")
 # Said about the answer itself, not about what is stored.
-_ABOUT_ANSWER = frozenset({LEVEL, TIMEZONE, "00080054", "00080056"})
+_ABOUT_ANSWER = frozenset({LEVEL, "00080054", "00080056"})
+_PATIENT_ANSWERS = frozenset({*PATIENT_NAMES, PATIENT_STUDIES, PATIENT_SERIES, PATIENT_INSTANCES})
 _OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 
 
@@ -64,15 +71,13 @@ class Request:
     Attributes:
         keys: What the answers hold, as asked for.
         unsupported: Some key is not kept at this level; its value comes empty.
-        timezone: The offset that dates and times of question and answers are in, where given.
     """
 
     level: str
-    row: LevelName
+    row: Row
     keys: tuple[Key, ...]
     query: Query
     unsupported: bool
-    timezone: str | None
 
 
 def read_request(
@@ -88,9 +93,11 @@ def read_request(
     if not extended.relational:
         _demand_upper_keys(MODELS[model], level, keys)
     wanted = tuple(key for key in keys if key.tag not in _ABOUT_ANSWER)
-    row = _ROWS[level]
-    matching = [one for one in conditions(wanted) if _level_of(row, one[0]) is not None]
-    zone = _timezone(keys) if extended.timezone else None
+    matching = [
+        one
+        for one in conditions(wanted)
+        if one[0] != TIMEZONE and _level_of(level, one[0]) is not None
+    ]
     try:
         query = Query.of(
             matching,
@@ -98,11 +105,13 @@ def read_request(
             limit=None,
             fuzzy=extended.fuzzy,
             studies=studies,
+            combined=extended.combined,
+            timezone=_timezone(keys) if extended.timezone else None,
         )
     except QueryError as error:
         raise BadIdentifier(str(error)) from None
     missing = not all(_is_returned(level, key.tag) for key in wanted)
-    return Request(level, row, keys, query, missing, zone)
+    return Request(level, _ROWS[level], wanted, query, missing)
 
 
 def _level(levels: tuple[str, ...], keys: tuple[Key, ...]) -> str:
@@ -124,19 +133,21 @@ def _demand_upper_keys(levels: tuple[str, ...], level: str, keys: tuple[Key, ...
             )
 
 
-def _level_of(row: LevelName, path: str) -> LevelName | None:
+def _level_of(level: str, path: str) -> LevelName | None:
+    """The level of the archive at which an attribute is kept; None: it is not."""
+    row = _ROWS[level]
     try:
-        return level_of(row, path)
+        return level_of("study" if row == "patient" else row, path)
     except QueryError:
         return None
 
 
 def _is_returned(level: str, tag: str) -> bool:
     """Whether an answer at this level can hold the attribute."""
-    if level == "PATIENT":
-        return tag in PATIENT_COUNTS or (tag[:4] == "0010" and _level_of("study", tag) == "study")
     row = _ROWS[level]
-    kept = _level_of(row, tag)
+    if row == "patient":
+        return tag in _PATIENT_ANSWERS
+    kept = _level_of(level, tag)
     return kept is not None and _ORDER.index(kept) <= _ORDER.index(row)
 
 

@@ -12,6 +12,7 @@ from pynetdicom import AE
 from dimse.query import QueryConfig, service
 from dimse.query_request import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
 from tests.archive.phantom import bytes_of, slice_of
+from tests.fixtures.peers import needs
 
 
 def store(archive, *datasets):
@@ -133,7 +134,7 @@ def test_each_level_answers_with_its_own_rows(finder, archive, patient):
             **upper,
             SeriesInstanceUID="",
             NumberOfSeriesRelatedInstances="",
-        )  # fmt: skip
+        )
     )
     upper["SeriesInstanceUID"] = series
     images = found(
@@ -144,7 +145,7 @@ def test_each_level_answers_with_its_own_rows(finder, archive, patient):
             **upper,
             SOPInstanceUID="",
             InstanceNumber="7",
-        )  # fmt: skip
+        )
     )
 
     (one,) = patients
@@ -220,7 +221,7 @@ def test_matching_is_that_of_the_standard(finder, archive, patient, keys, matche
             QueryRetrieveLevel="STUDY",
             **{"PatientID": patient, **keys},
             StudyInstanceUID="",
-        )  # fmt: skip
+        )
     )
 
     assert bool(answers) is matches
@@ -277,7 +278,7 @@ def test_sequence_keys_match_in_one_item_and_come_back(finder, archive, patient)
             StudyInstanceUID=study,
             SeriesInstanceUID="",
             RequestAttributesSequence=[key],
-        )  # fmt: skip
+        )
     )
     key.ScheduledProcedureStepID = "S3"
     none = found(
@@ -287,7 +288,7 @@ def test_sequence_keys_match_in_one_item_and_come_back(finder, archive, patient)
             StudyInstanceUID=study,
             SeriesInstanceUID="",
             RequestAttributesSequence=[key],
-        )  # fmt: skip
+        )
     )
 
     items = answer.RequestAttributesSequence
@@ -361,6 +362,7 @@ def test_a_query_is_audited_by_its_keys_not_by_their_values(finder, archive, pat
     assert "Secret" not in lines
 
 
+@needs("findscu")
 def test_dcmtk_finds_and_reads_the_answer(finder, archive, patient, tmp_path):
     study = generate_uid()
     store(archive, slice_of(PatientID=patient, StudyInstanceUID=study, PatientName="Äpfel^Uwe"))
@@ -379,3 +381,40 @@ def test_dcmtk_finds_and_reads_the_answer(finder, archive, patient, tmp_path):
     assert answer.StudyInstanceUID == study
     assert answer.SpecificCharacterSet == "ISO_IR 100"
     assert str(answer.PatientName) == "Äpfel^Uwe"
+
+
+@pytest.mark.parametrize(("extended", "finds"), [(b"\0\0", False), (b"\0\1", True), (None, False)])
+def test_date_and_time_are_one_period_only_when_negotiated(
+    finder, archive, patient, extended, finds
+):
+    """From the first at 22:00 to the second at 11:00: 10:15 of the second is inside."""
+    store(archive, slice_of(PatientID=patient))
+
+    answers = ask(
+        finder,
+        extended=extended,
+        QueryRetrieveLevel="STUDY",
+        PatientID=patient,
+        StudyDate="20260101-20260102",
+        StudyTime="2200-1100",
+    )
+
+    assert bool(answers[:-1]) is finds
+
+
+def test_times_are_compared_across_zones_when_negotiated(finder, archive, patient):
+    """10:15 at +0100 is 18:15 at +0900."""
+    store(archive, slice_of(PatientID=patient, TimezoneOffsetFromUTC="+0100"))
+    keys = {
+        "QueryRetrieveLevel": "STUDY",
+        "PatientID": patient,
+        "StudyDate": "20260102-20260102",
+        "StudyTime": "1800-1830",
+        "TimezoneOffsetFromUTC": "+0900",
+    }
+
+    (answer,) = found(ask(finder, extended=b"\0\1\0\1", **keys))
+    plain = found(ask(finder, **keys))
+
+    assert (answer.StudyTime, answer.TimezoneOffsetFromUTC) == ("101500", "+0100")
+    assert plain == []

@@ -12,6 +12,7 @@ from pynetdicom import AE
 
 from archive.worklist import Worklist, WorklistError
 from dimse.worklist import MODALITY_WORKLIST, service
+from tests.fixtures.peers import needs
 
 
 def step(number, **changes):
@@ -270,6 +271,7 @@ def test_a_value_that_cannot_be_is_refused(ris, worklist, step_keys):
     assert status.Status == 0xA900
 
 
+@needs("findscu")
 def test_dcmtk_gets_its_worklist(ris, worklist, tmp_path):
     worklist.upsert("one", item(step("S1")))
     worklist.upsert("two", item(step("S2", Modality="CT")))
