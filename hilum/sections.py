@@ -58,6 +58,24 @@ class Dimse(Section):
     extra_sop_classes: tuple[str, ...] = Field(
         (), description="Private or unknown SOP Class UIDs to accept as well; '*' accepts any."
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="DIMSE processes that share the ports; the limits count in each.",
+    )
+    max_associations: int = Field(
+        100, ge=1, description="Associations that may be open at once; more are refused for now."
+    )
+    max_associations_per_address: int = Field(
+        50, ge=1, description="Of these, from one IP address."
+    )
+    max_associations_per_title: int = Field(
+        50, ge=1, description="Of these, with one calling AE title."
+    )
+    idle_s: float = Field(
+        60.0, gt=0, description="Seconds without a message after which an association is aborted."
+    )
     check_called_ae: bool = Field(
         False, description="Whether associations that call another AE title are rejected."
     )
@@ -195,4 +213,9 @@ class Storage(Section):
 
     min_free_mib: int = Field(
         512, ge=0, description="Refuse instances (0xA700, 507) below this much free disk."
+    )
+    durable: bool = Field(
+        True,
+        description="Whether an instance is on disk before its sender is told success. Off is "
+        "faster, and a crash of the machine then loses what senders may have deleted.",
     )

@@ -136,6 +136,7 @@ def archive_config(settings: Settings) -> ArchiveConfig:
         root=settings.data / "archive",
         dsn=database_url(settings),
         min_free_bytes=settings.storage.min_free_mib * 1024 * 1024,
+        durable=settings.storage.durable,
     )
 
 
