@@ -60,7 +60,10 @@ def show(data: DataOption = None) -> None:
     """Show every step, open or not, without the patients' names."""
 
     def table(worklist: Worklist) -> None:
-        found = Table("key", "step", "status", "starts", "station", "modality", "accession")
+        found = Table(show_edge=False)
+        found.add_column("key", no_wrap=True)  # to be copied into `remove`
+        for name in ("step", "status", "starts", "station", "modality", "accession"):
+            found.add_column(name)
         for one in worklist.list():
             found.add_row(*_cells(one))
         out.print(found if found.row_count else "the worklist is empty")

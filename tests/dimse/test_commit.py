@@ -327,24 +327,23 @@ def test_we_ask_and_are_told_on_the_same_association(open_pacs, commit_archive, 
     assert result.failures == ((unknown, 0x0112),)
 
 
+def call_in(port, transaction, instance, title):
+    """Report to us as a peer does that opens an association for it, its roles reversed."""
+    ae = AE(title)
+    ae.add_requested_context(COMMITMENT)
+    association = ae.associate("127.0.0.1", port, ext_neg=[build_role(COMMITMENT, scp_role=True)])
+    information = action((MRImageStorage, instance), transaction=transaction)
+    status, _ = association.send_n_event_report(information, 1, COMMITMENT, WELL_KNOWN)
+    association.release()
+    return status.Status
+
+
 def test_we_ask_and_are_told_by_a_call_to_our_server(open_pacs, table):
     """The peer closes first and reports on an association of its own, its roles reversed."""
     port = free_port()
     other = Peer("pacs", "PACS", "127.0.0.1", port)
     door, _ = open_pacs([other])
     instance = generate_uid()
-
-    def report(transaction, title):
-        ae = AE(title)
-        ae.add_requested_context(COMMITMENT)
-        association = ae.associate(
-            "127.0.0.1", door.port, ext_neg=[build_role(COMMITMENT, scp_role=True)]
-        )
-        status, _ = association.send_n_event_report(
-            action((MRImageStorage, instance), transaction=transaction), 1, COMMITMENT, WELL_KNOWN
-        )
-        association.release()
-        return status.Status
 
     asked = []
 
@@ -361,8 +360,8 @@ def test_we_ask_and_are_told_by_a_call_to_our_server(open_pacs, table):
 
     def answer():
         wait_for(lambda: asked)
-        answers.append(report(asked[0], "STRANGER"))
-        answers.append(report(asked[0], "PACS"))
+        answers.append(call_in(door.port, asked[0], instance, "STRANGER"))
+        answers.append(call_in(door.port, asked[0], instance, "PACS"))
 
     thread = threading.Thread(target=answer)
     thread.start()

@@ -99,7 +99,9 @@ def test_every_key_asked_for_comes_back_and_computed_ones_are_computed(finder, a
     assert answer.InstanceAvailability == "ONLINE"
 
 
-def test_each_level_answers_with_its_own_rows(finder, archive, patient):
+@pytest.fixture
+def family(archive, patient):
+    """A patient with two studies; the UIDs of one study, a series of it, an instance of that."""
     study, series, instance = generate_uid(), generate_uid(), generate_uid()
     same = {"PatientID": patient, "StudyInstanceUID": study, "SeriesInstanceUID": series}
     store(
@@ -109,52 +111,41 @@ def test_each_level_answers_with_its_own_rows(finder, archive, patient):
         slice_of(PatientID=patient, StudyInstanceUID=study),
         slice_of(PatientID=patient),
     )
-    upper = {"PatientID": patient}
+    return study, series, instance
 
-    patients = found(
+
+def test_a_patient_is_one_answer_with_counts_of_all_that_is_its(finder, patient, family):
+    (one,) = found(
         ask(
             finder,
             PATIENT_ROOT,
             QueryRetrieveLevel="PATIENT",
-            **upper,
+            PatientID=patient,
             NumberOfPatientRelatedStudies="",
             NumberOfPatientRelatedSeries="",
             NumberOfPatientRelatedInstances="",
         )
     )
-    studies = found(
-        ask(finder, PATIENT_ROOT, QueryRetrieveLevel="STUDY", **upper, StudyInstanceUID="")
-    )
-    upper["StudyInstanceUID"] = study
-    series_found = found(
-        ask(
-            finder,
-            PATIENT_ROOT,
-            QueryRetrieveLevel="SERIES",
-            **upper,
-            SeriesInstanceUID="",
-            NumberOfSeriesRelatedInstances="",
-        )
-    )
-    upper["SeriesInstanceUID"] = series
-    images = found(
-        ask(
-            finder,
-            PATIENT_ROOT,
-            QueryRetrieveLevel="IMAGE",
-            **upper,
-            SOPInstanceUID="",
-            InstanceNumber="7",
-        )
-    )
 
-    (one,) = patients
     assert one.NumberOfPatientRelatedStudies == 2
     assert one.NumberOfPatientRelatedSeries == 3
     assert one.NumberOfPatientRelatedInstances == 4
+
+
+def test_each_level_answers_with_its_own_rows(finder, patient, family):
+    study, series, instance = family
+    keys = {"PatientID": patient, "StudyInstanceUID": ""}
+
+    studies = found(ask(finder, PATIENT_ROOT, QueryRetrieveLevel="STUDY", **keys))
+    keys |= {"StudyInstanceUID": study, "SeriesInstanceUID": ""}
+    keys["NumberOfSeriesRelatedInstances"] = ""
+    series_found = found(ask(finder, PATIENT_ROOT, QueryRetrieveLevel="SERIES", **keys))
+    del keys["NumberOfSeriesRelatedInstances"]
+    keys |= {"SeriesInstanceUID": series, "SOPInstanceUID": "", "InstanceNumber": "7"}
+    images = found(ask(finder, PATIENT_ROOT, QueryRetrieveLevel="IMAGE", **keys))
+
     assert len(studies) == 2
-    assert len(series_found) == 2
-    assert {s.NumberOfSeriesRelatedInstances for s in series_found} == {1, 2}
+    assert {one.NumberOfSeriesRelatedInstances for one in series_found} == {1, 2}
     assert [image.SOPInstanceUID for image in images] == [instance]
 
 
@@ -297,33 +288,6 @@ def test_sequence_keys_match_in_one_item_and_come_back(finder, archive, patient)
     assert none == []
 
 
-def test_relational_and_fuzzy_matching_are_done_when_negotiated(finder, archive, patient):
-    store(archive, slice_of(PatientID=patient, PatientName="Müller^Hans Peter"))
-    keys = {"QueryRetrieveLevel": "SERIES", "PatientID": patient, "SeriesInstanceUID": ""}
-
-    baseline = ask(finder, **keys)
-    relational = ask(finder, extended=b"\1\0\1", PatientName="peter mull", **keys)
-
-    assert baseline[-1][0].Status == 0xA900
-    assert len(found(relational)) == 1
-
-
-def test_extended_negotiation_promises_only_what_is_done(finder):
-    from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
-
-    item = SOPClassExtendedNegotiation()
-    item.sop_class_uid = STUDY_ROOT
-    item.service_class_application_information = b"\1\1\1\1\1\1\1"
-    ae = AE("ASKER")
-    ae.add_requested_context(STUDY_ROOT)
-    association = ae.associate("127.0.0.1", finder.port, ext_neg=[item])
-
-    answer = association.acceptor.sop_class_extended[STUDY_ROOT]
-    association.release()
-
-    assert answer == b"\1\1\1\1\0\0\0"
-
-
 def test_a_peer_without_the_right_cannot_query(open_door):
     from dimse.admission import Admission, AdmissionConfig
 
@@ -381,40 +345,3 @@ def test_dcmtk_finds_and_reads_the_answer(finder, archive, patient, tmp_path):
     assert answer.StudyInstanceUID == study
     assert answer.SpecificCharacterSet == "ISO_IR 100"
     assert str(answer.PatientName) == "Äpfel^Uwe"
-
-
-@pytest.mark.parametrize(("extended", "finds"), [(b"\0\0", False), (b"\0\1", True), (None, False)])
-def test_date_and_time_are_one_period_only_when_negotiated(
-    finder, archive, patient, extended, finds
-):
-    """From the first at 22:00 to the second at 11:00: 10:15 of the second is inside."""
-    store(archive, slice_of(PatientID=patient))
-
-    answers = ask(
-        finder,
-        extended=extended,
-        QueryRetrieveLevel="STUDY",
-        PatientID=patient,
-        StudyDate="20260101-20260102",
-        StudyTime="2200-1100",
-    )
-
-    assert bool(answers[:-1]) is finds
-
-
-def test_times_are_compared_across_zones_when_negotiated(finder, archive, patient):
-    """10:15 at +0100 is 18:15 at +0900."""
-    store(archive, slice_of(PatientID=patient, TimezoneOffsetFromUTC="+0100"))
-    keys = {
-        "QueryRetrieveLevel": "STUDY",
-        "PatientID": patient,
-        "StudyDate": "20260102-20260102",
-        "StudyTime": "1800-1830",
-        "TimezoneOffsetFromUTC": "+0900",
-    }
-
-    (answer,) = found(ask(finder, extended=b"\0\1\0\1", **keys))
-    plain = found(ask(finder, **keys))
-
-    assert (answer.StudyTime, answer.TimezoneOffsetFromUTC) == ("101500", "+0100")
-    assert plain == []
