@@ -64,8 +64,7 @@ def _run(settings: Settings, number: int, ready: Callable[[], None]) -> None:
         stop.wait()
         server.stop(DRAIN_S)
     finally:
-        if number == 0:
-            behind.close()
+        behind.close()
         admission.close()
         peers.close()
         archive.close()
