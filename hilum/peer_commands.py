@@ -187,6 +187,8 @@ def _changed(
         changes["tls"] = tls
     if tls_subject is not None:
         changes["tls_subject"] = None if tls_subject == "any" else tls_subject
+        if tls_subject != "any" and tls is None:
+            changes["tls"] = True
     if charset is not None:
         changes["character_set"] = None if charset == "any" else charset
     if syntax:
