@@ -16,7 +16,7 @@ CONNECT_TIMEOUT_S = 10
 def configure(connection: psycopg.Connection, *, durable: bool = True) -> None:
     """Settings that every connection of the archive has."""
     set_json_loads(orjson.loads, connection)
-    # A plan made for any value has no index for LIKE and cannot tell a rare value from a common one.
+    # A plan for any value has no index for LIKE and cannot tell a rare value from a common one.
     connection.execute("set plan_cache_mode = force_custom_plan")
     if not durable:
         connection.execute("set synchronous_commit = off")

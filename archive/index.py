@@ -30,9 +30,9 @@ def enter(connection: psycopg.Connection, entries: list[Entry]) -> list[Outcome]
     """Write a group in one transaction; an instance that is refused does not stop the others.
 
     The feed's lock serialises writers, which also keeps the counts right without row locks.
-    Three round trips, whatever the size of the group.
+    Two round trips, whatever the size of the group.
     """
-    with connection.transaction():
+    with connection.pipeline(), connection.transaction():
         batch, numbers = _read(connection, entries)
         outcomes = [batch.add(entry) for entry in entries]
         if batch.accepted:
@@ -40,24 +40,17 @@ def enter(connection: psycopg.Connection, entries: list[Entry]) -> list[Outcome]
     return outcomes
 
 
-def present(connection: psycopg.Connection, instances: list[str]) -> dict[str, Row]:
-    """What the index holds of these SOP Instance UIDs, for `rows.compare`."""
-    rows = connection.execute(_PRESENT, [instances]).fetchall()
-    return {row[0]: row for row in rows}
-
-
 def _read(connection: psycopg.Connection, entries: list[Entry]) -> tuple[Batch, list[int]]:
     """The state before the group, and a sequence number for each of its instances."""
     studies = sorted({entry.header.key.study for entry in entries})
-    with connection.pipeline():
-        lock_feed(connection)
-        there = connection.execute(_PRESENT, [[e.header.key.instance for e in entries]])
-        study_rows = connection.execute(_STUDIES, [studies])
-        series_rows = connection.execute(
-            _SERIES,
-            [[e.header.key.study for e in entries], [e.header.key.series for e in entries]],
-        )
-        numbers = connection.execute(_NEXT, [len(entries)])
+    lock_feed(connection)
+    there = connection.execute(_PRESENT, [[e.header.key.instance for e in entries]])
+    study_rows = connection.execute(_STUDIES, [studies])
+    series_rows = connection.execute(
+        _SERIES,
+        [[e.header.key.study for e in entries], [e.header.key.series for e in entries]],
+    )
+    numbers = connection.execute(_NEXT, [len(entries)])
     batch = Batch(there.fetchall(), study_rows.fetchall(), series_rows.fetchall())
     return batch, [row[0] for row in numbers.fetchall()]
 
@@ -74,9 +67,8 @@ def _write(connection: psycopg.Connection, batch: Batch, numbers: list[int]) -> 
         "series": _json([series_row(p, batch.series[p], n) for p, n in sorted(places.items())]),
         "instances": _json(instances),
     }
-    with connection.pipeline():
-        connection.execute(_WRITE, parameters)
-        connection.execute(f"notify {CHANNEL}")
+    connection.execute(_WRITE, parameters)
+    connection.execute(f"notify {CHANNEL}")
 
 
 def write_states(connection: psycopg.Connection, batch: Batch, last_change: int) -> None:

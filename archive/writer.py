@@ -22,9 +22,9 @@ from archive.errors import ArchiveError, ArchiveUnavailable, NotDicom, OutOfSpac
 from archive.files import Files
 from archive.header import Header
 from archive.incoming import Incoming
-from archive.index import enter, present
+from archive.index import enter
 from archive.keys import Source, Stored
-from archive.rows import Entry, Outcome, compare
+from archive.rows import Entry, Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -101,26 +101,12 @@ class Writer:
     def _write_group(self, jobs: list[Job]) -> None:
         # The boundary of the thread: whatever it is, no caller may be left waiting for ever.
         try:
-            new = self._unknown(jobs)
-            self._commit(self._place(new))
+            self._commit(self._place(jobs))
         except Exception as error:  # noqa: BLE001
             log.warning("index refused a group", size=len(jobs), error=type(error).__name__)
             for job in jobs:
                 if not job.done.done():
                     job.refuse(database_error(error))
-
-    def _unknown(self, jobs: list[Job]) -> list[Job]:
-        """Answer the jobs whose SOP Instance UID is stored already; the others remain."""
-        uids = [job.header.key.instance for job in jobs]
-        known = self._index.run(lambda connection: present(connection, uids))
-        remaining = []
-        for job in jobs:
-            row = known.get(job.header.key.instance)
-            if row is None:
-                remaining.append(job)
-            else:
-                self._answer(job, compare(job.header, row))
-        return remaining
 
     def _place(self, jobs: list[Job]) -> list[Placed]:
         """Bring the files to their places and on the disk, several at a time."""
