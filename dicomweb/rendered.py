@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from starlette.responses import Response, StreamingResponse
 
@@ -49,8 +50,13 @@ async def render_instance(visit: Visit, record: InstanceRecord) -> Response:
     """One instance: its first frame as an image, all of them as GIF or multipart."""
     if record.frames == 0:
         return await rendered_document(visit, record)
-    picks = [(record, number) for number in range(1, record.frames + 1)]
-    return await _answer(visit, picks, picks[0])
+    return await _answer(visit, _picks(visit, [record]), (record, 1))
+
+
+def _picks(visit: Visit, records: Sequence[InstanceRecord]) -> list[Pick]:
+    """Every frame, or one more than are shown at once: NumberOfFrames may be a lie of 2^31."""
+    frames = ((one, number) for one in records for number in range(1, one.frames + 1))
+    return list(islice(frames, visit.door.config.max_frames + 1))
 
 
 async def rendered_frame(visit: Visit) -> Response:
@@ -93,9 +99,7 @@ def _middle(records: Sequence[InstanceRecord]) -> Pick:
 
 async def _several(visit: Visit, records: Sequence[InstanceRecord]) -> Response:
     """Images of many instances: one image of the middle, or all as GIF or multipart."""
-    middle = _middle(records)
-    picks = [(one, number) for one in records for number in range(1, one.frames + 1)]
-    return await _answer(visit, picks, middle)
+    return await _answer(visit, _picks(visit, records), _middle(records))
 
 
 async def _answer(
@@ -107,6 +111,9 @@ async def _answer(
     if size is not None and wanted.size is None:
         wanted = replace(wanted, size=size)
     headers = {**CACHED, **warning_of(visit.request.query_params)}
+    most = visit.door.config.max_frames
+    if len(picks) > most and (offer.multipart or offer.part == GIF):
+        raise BadRequest(f"there are more than {most} frames; ask for some by their numbers")
     if offer.multipart:
         return await _multipart(visit, picks, wanted, offer, headers)
     if offer.part == GIF and len(picks) > 1:
