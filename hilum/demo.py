@@ -83,7 +83,8 @@ def _show(checks: list[Check], journey: Journey, out: Console) -> None:
         out.print(check.result, highlight=False, soft_wrap=True, markup=False)
     out.print(
         f"Seconds count from the last instance sent; sending took {journey.send_seconds:.1f} s. "
-        "The links need a token: hilum token --scope 'system/*.rs'.",
+        "The links need a token: hilum token --scope 'system/*.rs'. "
+        "For the study list at /ohif/ make a user: hilum users add NAME --role radiologist.",
         highlight=False,
         soft_wrap=True,
     )

@@ -24,6 +24,15 @@ PREFIX = "/ohif"
 _DAY_S = 86_400
 # webpack names: 100.bundle.cb02411ce321d4e4.js, 0ddf166f7a343eda.wasm
 _HASHED_NAME = re.compile(r"(^|\.)[0-9a-f]{16}\.[a-z0-9]+$")
+# What a session that has ended looks like to OHIF: sign in, and come back to the same page.
+_SESSION_OVER = """window.config.httpErrorHandler = (error) => {
+  const status = error && (error.status || (error.request && error.request.status));
+  if (status === 401) {
+    const here = window.location.pathname + window.location.search;
+    window.location.assign("/login?next=" + encodeURIComponent(here));
+  }
+};
+"""
 _MEDIA_TYPES = {
     ".wasm": "application/wasm",
     ".js": "text/javascript",
@@ -77,6 +86,7 @@ def viewer_configuration(dicomweb_base: str) -> dict[str, object]:
         "routerBasename": PREFIX,
         "extensions": [],
         "modes": [],
+        "modesConfiguration": {"@ohif/mode-segmentation": _with_documents()},
         "customizationService": {},
         "showStudyList": True,
         "maxNumberOfWebWorkers": 3,
@@ -101,6 +111,25 @@ def viewer_configuration(dicomweb_base: str) -> dict[str, object]:
                 "configuration": _data_source(dicomweb_base),
             }
         ],
+    }
+
+
+def _with_documents() -> dict[str, object]:
+    """Lets the segmentation mode show SR and PDF as the basic mode does.
+
+    By itself it has no handler for them, and puts a warning sign at their series.
+    """
+    sr, pdf = "@ohif/extension-cornerstone-dicom-sr", "@ohif/extension-dicom-pdf"
+    sr_handlers = [f"{sr}.sopClassHandlerModule.{name}" for name in ("dicom-sr-3d", "dicom-sr")]
+    pdf_handlers = [f"{pdf}.sopClassHandlerModule.dicom-pdf"]
+    viewports = [
+        {"namespace": f"{sr}.viewportModule.dicom-sr", "displaySetsToDisplay": sr_handlers},
+        {"namespace": f"{pdf}.viewportModule.dicom-pdf", "displaySetsToDisplay": pdf_handlers},
+    ]
+    # The commands of immutability-helper, which OHIF applies to the mode.
+    return {
+        "sopClassHandlers": {"$push": [*sr_handlers, *pdf_handlers]},
+        "routes": {0: {"layoutInstance": {"props": {"viewports": {"$push": viewports}}}}},
     }
 
 
@@ -145,6 +174,8 @@ def create_app(
     assets = _assets(folder) if folder is not None else {}
     index = assets.get("index.html")
     script = f"window.config = {json.dumps(viewer_configuration(dicomweb_base), indent=1)};\n"
+    if login_url is not None:
+        script += _SESSION_OVER
 
     def serve(request: Request) -> Response:
         name: str = request.path_params.get("path", "")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import highdicom as hd
 import numpy as np
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
+from reportlab.pdfgen import canvas
 
 from tests.dicomweb.server import slice_of
 
@@ -80,3 +83,63 @@ def segmentation_of(series: list[Dataset]) -> Dataset:
         device_serial_number="1",
         series_description="Tumor segmentation",
     )
+
+
+def report_of(image: Dataset) -> Dataset:
+    """A structured report of one measurement."""
+    evidence = [image]
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=hd.UID(), identifier="lesion 1"),
+        measurements=[
+            hd.sr.Measurement(name=codes.SCT.Volume, value=1.5, unit=codes.UCUM.CubicMillimeter)
+        ],
+        source_images=[
+            hd.sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)
+        ],
+    )
+    content = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(
+            observer_device_context=hd.sr.ObserverContext(
+                observer_type=codes.DCM.Device,
+                observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+                    uid=hd.UID()
+                ),
+            )
+        ),
+        procedure_reported=codes.LN.CTUnspecifiedBodyRegion,
+        imaging_measurements=[group],
+    )
+    return hd.sr.ComprehensiveSR(
+        evidence=evidence,
+        content=content,
+        series_number=200,
+        series_instance_uid=hd.UID(),
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="Hilum",
+        series_description="Measurements SR",
+    )
+
+
+def pdf_of(image: Dataset) -> Dataset:
+    """An Encapsulated PDF of one empty page."""
+    made = slice_of(
+        image.StudyInstanceUID,
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1",
+        Modality="DOC",
+        SeriesNumber=300,
+        SeriesDescription="Report PDF",
+        MIMETypeOfEncapsulatedDocument="application/pdf",
+        DocumentTitle="Report",
+        BurnedInAnnotation="YES",
+    )
+    for name in ("PixelData", "Rows", "Columns", "BitsAllocated"):
+        delattr(made, name)
+    pdf = io.BytesIO()
+    page = canvas.Canvas(pdf)
+    page.drawString(100, 700, "Report")
+    page.save()
+    raw = pdf.getvalue()
+    made.EncapsulatedDocument = raw + b"\0" * (len(raw) % 2)
+    made.EncapsulatedDocumentLength = len(raw)
+    return made

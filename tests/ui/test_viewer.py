@@ -9,8 +9,8 @@ import pytest
 
 from tests.dicomweb.server import file_of
 from tests.fixtures.browser import Watched
-from tests.ui.conftest import BUNDLE
-from tests.ui.phantom import mr_series, segmentation_of
+from tests.ui.conftest import BUNDLE, PASSWORD
+from tests.ui.phantom import mr_series, pdf_of, report_of, segmentation_of
 from ui.ohif import viewer_configuration
 
 needs_bundle = pytest.mark.skipif(
@@ -25,6 +25,15 @@ def study(site):
     series = mr_series()
     stored = site.stow(*map(file_of, series), file_of(segmentation_of(series)))
     assert stored.status_code == 200
+    return series[0].StudyInstanceUID
+
+
+@pytest.fixture(scope="module")
+def documents(site):
+    """A study with a structured report and an encapsulated PDF; its UID."""
+    series = mr_series()
+    files = [*series, report_of(series[0]), pdf_of(series[0])]
+    assert site.stow(*map(file_of, files)).status_code == 200
     return series[0].StudyInstanceUID
 
 
@@ -64,6 +73,53 @@ def test_the_study_list_shows_what_is_stored(site, root, study, chromium):
     watched.page.close()
 
     assert watched.errors == []
+
+
+def sign_in(page, root, target):
+    page.goto(f"{root}{target}")
+    page.wait_for_url(f"{root}/login?next=*")
+    page.get_by_label("Username").fill("anna")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+
+
+@needs_bundle
+@pytest.mark.slow
+def test_after_signing_in_the_study_list_opens_and_a_lost_session_asks_again(
+    site, root, study, chromium, tmp_path
+):
+    watched = Watched(chromium)
+
+    sign_in(watched.page, root, "/ohif/")
+    watched.page.get_by_text("Phantom").first.wait_for(timeout=60_000)
+    watched.page.screenshot(path=tmp_path / "list.png")
+    assert watched.errors == []
+    watched.page.context.clear_cookies()
+    watched.page.goto(f"{root}/ohif/viewer?StudyInstanceUIDs={study}")
+    watched.page.wait_for_url(f"{root}/login?next=*viewer*")
+    watched.page.close()
+
+
+@needs_bundle
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["viewer", "segmentation"])
+def test_reports_are_shown_without_warning_signs(site, root, documents, chromium, tmp_path, mode):
+    watched = Watched(chromium)
+
+    sign_in(watched.page, root, f"/ohif/{mode}?StudyInstanceUIDs={documents}")
+    watched.page.get_by_text("Measurements SR").first.wait_for(timeout=90_000)
+    watched.page.get_by_text("Report PDF").first.wait_for(timeout=30_000)
+    watched.wait_for_pixels()
+    signs = watched.page.locator("[id^=display-set-tooltip]").count()
+    # OHIF's tour for first visitors lies over everything.
+    watched.page.add_style_tag(content="[class*=shepherd] { display: none !important }")
+    watched.page.get_by_text("Report PDF").first.dblclick()
+    watched.page.locator("object, iframe, embed").first.wait_for(timeout=30_000)
+    watched.page.screenshot(path=tmp_path / f"{mode}.png")
+    watched.page.close()
+
+    assert watched.errors == []
+    assert signs == 0
 
 
 def fetch(root, path, **headers):
