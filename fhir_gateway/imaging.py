@@ -125,11 +125,12 @@ class Publisher:
         """Bring the FHIR store in line with the archive for one study."""
         began = time.monotonic()
         for attempt in range(1, CONFLICT_ATTEMPTS + 1):
+            newest = await self._pending.newest(study_uid)
             summary = await asyncio.to_thread(self._archive.study_summary, study_uid)
-            if summary is None:
-                await self._pending.forget(study_uid)
-                return
             try:
+                if summary is None:
+                    await self._cancel(study_uid, newest)
+                    return
                 changed = await self._write(summary)
             except VersionConflict:
                 # Somebody changed the same Patient or ImagingStudy: read again and retry.
@@ -145,6 +146,16 @@ class Publisher:
                 seconds=round(time.monotonic() - began, 3),
             )
             return
+
+    async def _cancel(self, study_uid: str, newest: int) -> None:
+        """Tell that a study was deleted: its ImagingStudy stays, cancelled and without series."""
+        before = await self._pending.published(study_uid)
+        current = await self._current(study_uid, before)
+        if current is not None and current.get("status") != "cancelled":
+            entry = _update(study.cancelled(current), current)
+            await self._records.transaction([entry], idempotent=False)
+            log.info("publish.cancelled", study=study_uid)
+        await self._pending.forget(study_uid, newest)
 
     async def _write(self, summary: StudySummary) -> bool:
         """Write one state of a study; returns False when FHIR holds it already."""
@@ -235,7 +246,11 @@ def _study_entry(
     if current is None:
         query = identifiers.by_identifier(identifiers.DICOM_UID, identifiers.oid(study_uid))
         return _conditional_create(identifiers.urn_uuid("ImagingStudy", study_uid), mapped, query)
-    resource = merged(current, mapped)
+    return _update(merged(current, mapped), current)
+
+
+def _update(resource: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
+    """The entry that replaces `current`, unless somebody else has changed it."""
     url = f"ImagingStudy/{current['id']}"
     request = {"method": "PUT", "url": url, "ifMatch": f'W/"{current["meta"]["versionId"]}"'}
     return {"fullUrl": url, "resource": resource, "request": request}

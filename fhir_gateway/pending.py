@@ -126,11 +126,28 @@ class PendingStudies:
                 [study_uid, last_change],
             )
 
-    async def forget(self, study_uid: str) -> None:
-        """Take a study off the list that the archive does not have (any more)."""
+    async def newest(self, study_uid: str) -> int:
+        """Sequence number of the newest change that put the study on the list; 0 if none did."""
         async with self._pool.connection() as connection:
+            found = await connection.execute(
+                "select last_sequence from gateway.pending_study where study_uid = %s", [study_uid]
+            )
+            row = await found.fetchone()
+            return int(row["last_sequence"]) if row else 0
+
+    async def forget(self, study_uid: str, newest: int) -> None:
+        """Take a study off the list that the archive does not have (any more).
+
+        It stays on the list if it was stored again, behind the change `newest`. What was written
+        for it is forgotten too, so that a study that comes back is written anew.
+        """
+        async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(
-                "delete from gateway.pending_study where study_uid = %s", [study_uid]
+                "delete from gateway.published_study where study_uid = %s", [study_uid]
+            )
+            await connection.execute(
+                "delete from gateway.pending_study where study_uid = %s and last_sequence <= %s",
+                [study_uid, newest],
             )
 
     async def postpone(self, study_uid: str, reason: str) -> float:

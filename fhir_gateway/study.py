@@ -70,6 +70,15 @@ def to_imaging_study(
     return without_empty(resource)
 
 
+def cancelled(current: dict[str, Any]) -> dict[str, Any]:
+    """The ImagingStudy of a study that is no longer in the archive.
+
+    Whom it is about, what was ordered and where it lay remain; what the archive held does not.
+    """
+    kept = {name: value for name, value in current.items() if name not in ("series", "modality")}
+    return {**kept, "status": "cancelled", "numberOfSeries": 0, "numberOfInstances": 0}
+
+
 def content_hash(resource: dict[str, Any]) -> str:
     """Digest of mapped content, to tell an update that would change nothing."""
     return sha256(orjson.dumps(resource, option=orjson.OPT_SORT_KEYS)).hexdigest()
