@@ -277,3 +277,46 @@ def writing(folder, raw):
     path = folder / "raw.dcm"
     path.write_bytes(raw)
     return path
+
+
+def test_a_get_over_tls_brings_the_same_bytes(archive, tmp_path):
+    """Two threads may not use one TLS connection: there the data go through pynetdicom's."""
+    from access import AuditSpool
+    from dimse import DimseConfig, DimseServer
+    from dimse.admission import Admission, AdmissionConfig
+    from dimse.ledger import Ledger
+    from dimse.retrieve import Getting, Moving, RetrieveConfig, service
+    from dimse.tls import ClientTls, ServerTls, TlsConfig, client_context
+    from tests.dimse.certificates import Authority
+
+    authority = Authority(tmp_path)
+    ours = authority.issue("us", "127.0.0.1")
+    study, uids = stored_study(
+        archive, 3, Rows=512, Columns=512, PixelData=bytes(range(256)) * 2048
+    )
+    audit = AuditSpool(tmp_path / "audit", "dimse")
+    retrieval = service(
+        archive, lambda: [], Ledger(audit), RetrieveConfig(Moving(Calling()), Getting(10))
+    )
+    tls = ServerTls(TlsConfig(ours.certificate, ours.key, authority.bundle, "required"))
+    config = DimseConfig(port=None, tls_port=0)
+    admission = Admission(AdmissionConfig())
+    server = DimseServer(config, archive, audit, admission, [retrieval], tls)
+    server.start()
+    try:
+        _, port = server.tls_address
+        client = ClientTls(ours.certificate, ours.key, authority.bundle)
+        calling = Calling("ASKER", answer_s=20, tls=lambda peer: client_context(client))
+        keeper = FolderKeeper(tmp_path / "got", Wanted(frozenset({study})))
+        peer = Peer("us", "HILUM", "127.0.0.1", port, tls=True)
+
+        final = list(get(peer, keys(study), (MR,), keeper, calling))[-1]
+    finally:
+        server.stop(timeout_s=2)
+        audit.close()
+
+    assert (final.status, final.completed) == (0, 3)
+    for record in archive.study_instances(study):
+        (path,) = (tmp_path / "got").rglob(f"{record.key.instance}.dcm")
+        assert data_set(path) == data_set(record.path)
+    assert len(uids) == 3
