@@ -16,6 +16,7 @@ from pynetdicom.events import Event
 from access import AuditEventKind, Caller
 from archive import Archive, ArchiveError, QueryError
 from archive.keys import DicomJson
+from archive.match import LevelName
 from archive.worklist_match import Key
 from dimse.association import admitted
 from dimse.charset import Terms, UnknownCharacterSet, choose, parse_terms, terms_of, texts_of
@@ -91,14 +92,22 @@ class Finder:
         try:
             identifier, terms = read_identifier(event)
             extended = Extended.of(event.assoc.requestor.sop_class_extended.get(UID(model)))
-            request = read_request(model, identifier, extended, who.caller.studies)
+            request = read_request(model, identifier, extended, who.caller.studies, self._extra())
         except BadIdentifier as error:
             yield refusal(error), None
+            return
+        except ArchiveError as error:
+            yield failed(error), None
             return
         record_query(self._ledger, who.caller, request.level, request.keys)
         configured = parse_terms(who.peer.character_set) if who.peer else ()
         wished = [one for one in (configured, terms) if one]
         yield from streamed(event, self._answers(request, wished), self._config.limit)
+
+    def _extra(self) -> dict[str, LevelName]:
+        """Extended query tags that are filled in."""
+        tags = self._archive.query_tags()
+        return {one.tag: one.level for one in tags if one.done >= one.total}
 
     def _answers(self, request: Request, wished: list[Terms]) -> Generator[Answer, None, None]:
         for match in self._archive.iterate(request.row, request.query):
@@ -149,10 +158,15 @@ def streamed(event: Event, answers: Generator[Answer, None, None], limit: int) -
     except QueryError as error:
         yield refusal(BadIdentifier(str(error))), None
     except ArchiveError as error:
-        failure = failure_of(error)
-        code = OUT_OF_RESOURCES if failure.status == OUT_OF_RESOURCES else UNABLE_TO_PROCESS
-        log.warning("query failed", error=type(error).__name__)
-        yield status(code, failure.comment), None
+        yield failed(error), None
+
+
+def failed(error: ArchiveError) -> Dataset:
+    """What an error of the archive means to who asked."""
+    failure = failure_of(error)
+    code = OUT_OF_RESOURCES if failure.status == OUT_OF_RESOURCES else UNABLE_TO_PROCESS
+    log.warning("query failed", error=type(error).__name__)
+    return status(code, failure.comment)
 
 
 def refusal(error: BadIdentifier) -> Dataset:

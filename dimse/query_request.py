@@ -81,9 +81,20 @@ class Request:
 
 
 def read_request(
-    model: str, identifier: Dataset, extended: Extended, studies: frozenset[str] | None
+    model: str,
+    identifier: Dataset,
+    extended: Extended,
+    studies: frozenset[str] | None,
+    extra: Mapping[str, LevelName] | None = None,
 ) -> Request:
     """Check an identifier and turn it into a question to the archive.
+
+    Args:
+        model: SOP class of the information model.
+        identifier: The request's.
+        extended: What was negotiated.
+        studies: The only ones that the asker may see; None: all.
+        extra: Level of each extended query tag that can be matched.
 
     Raises:
         BadIdentifier: it does not fit to the model, or a value is wrong.
@@ -93,10 +104,11 @@ def read_request(
     if not extended.relational:
         _demand_upper_keys(MODELS[model], level, keys)
     wanted = tuple(key for key in keys if key.tag not in _ABOUT_ANSWER)
+    more = (extra or {}) if level != "PATIENT" else {}
     matching = [
         one
         for one in conditions(wanted)
-        if one[0] != TIMEZONE and _level_of(level, one[0]) is not None
+        if one[0] != TIMEZONE and _level_of(level, one[0], more) is not None
     ]
     try:
         query = Query.of(
@@ -110,7 +122,7 @@ def read_request(
         )
     except QueryError as error:
         raise BadIdentifier(str(error)) from None
-    missing = not all(_is_returned(level, key.tag) for key in wanted)
+    missing = not all(_is_returned(level, key.tag, more) for key in wanted)
     return Request(level, _ROWS[level], wanted, query, missing)
 
 
@@ -133,8 +145,10 @@ def _demand_upper_keys(levels: tuple[str, ...], level: str, keys: tuple[Key, ...
             )
 
 
-def _level_of(level: str, path: str) -> LevelName | None:
+def _level_of(level: str, path: str, extra: Mapping[str, LevelName]) -> LevelName | None:
     """The level of the archive at which an attribute is kept; None: it is not."""
+    if path[:8] in extra:
+        return extra[path[:8]]
     row = _ROWS[level]
     try:
         return level_of("study" if row == "patient" else row, path)
@@ -142,12 +156,12 @@ def _level_of(level: str, path: str) -> LevelName | None:
         return None
 
 
-def _is_returned(level: str, tag: str) -> bool:
+def _is_returned(level: str, tag: str, extra: Mapping[str, LevelName]) -> bool:
     """Whether an answer at this level can hold the attribute."""
     row = _ROWS[level]
     if row == "patient":
         return tag in _PATIENT_ANSWERS
-    kept = _level_of(level, tag)
+    kept = _level_of(level, tag, extra)
     return kept is not None and _ORDER.index(kept) <= _ORDER.index(row)
 
 
