@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -26,6 +26,7 @@ import ui.ohif
 from access.browser import Cookie, WithSession, caller_by_session, session_of
 from access.caller import Caller
 from access.http import caller_of
+from access.tokens import TokenAuthority
 from access.users import Users
 from archive import Archive
 from dicomweb.config import DicomwebConfig
@@ -34,6 +35,7 @@ from hilum import queue_schema, wiring
 from hilum.ordering import ordering
 from hilum.settings import Settings
 from ui.landing import Component
+from ui.login import Login
 
 log = structlog.get_logger(__name__)
 
@@ -73,18 +75,13 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     sessions = wiring.sessions(settings)
     login = ui.login.make(Users(gateway.dsn), sessions, cookie, audit)
 
-    def authenticate(request: Request) -> Caller:
-        if session_of(request) is not None:
-            return caller_by_session(request, cookie)
-        return caller_of(request, authority)
-
     fhir = fhir_gateway.app.create_app(gateway, authority, audit)
     limits = DicomwebConfig(
         base_url=f"{settings.base_url}/dicomweb",
         cors_origins=settings.http.cors_origins,
         pixels=wiring.pixels_config(settings),
     )
-    pixels = dicomweb.app.create_app(archive, authenticate, audit, limits)
+    pixels = dicomweb.app.create_app(archive, _authenticator(authority, cookie), audit, limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -106,11 +103,27 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     fhir_gateway.app.mount(app, fhir)
     app.mount("/dicomweb", pixels)
     app.router.routes.append(pixels.state.wado)
+    _add_pages(app, settings, services, login)
+    return app
+
+
+def _add_pages(app: FastAPI, settings: Settings, services: Services, login: Login) -> None:
+    """What people see: viewer, login and first page, with the session of their browser."""
     app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb", ui.login.login_url))
     app.router.routes.extend(login.routes())
     app.mount("/", _first_page(settings, services))
-    app.add_middleware(WithSession, sessions=sessions, cookie=cookie)
-    return app
+    app.add_middleware(WithSession, sessions=login.sessions, cookie=login.cookie)
+
+
+def _authenticator(authority: TokenAuthority, cookie: Cookie) -> Callable[[Request], Caller]:
+    """The caller behind a request to DICOMweb: by session, else by token."""
+
+    def authenticate(request: Request) -> Caller:
+        if session_of(request) is not None:
+            return caller_by_session(request, cookie)
+        return caller_of(request, authority)
+
+    return authenticate
 
 
 @contextlib.asynccontextmanager

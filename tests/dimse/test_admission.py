@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ from access.users import User, Users
 from dimse.admission import Admission, AdmissionConfig, Admitted, Applicant, Rejected
 from dimse.identity import JWT, KERBEROS, PASSCODE, SAML, USERNAME, Identities, UserIdentity
 from dimse.peer_table import PeerTable
-from dimse.peers import ALL_RIGHTS, Peer, PeerError, Peers
+from dimse.peers import ALL_RIGHTS, Peer, Peers
 
 VERIFICATION = "1.2.840.10008.1.1"
 STORE, LOOK = frozenset({"store"}), frozenset({"query", "retrieve"})
@@ -81,48 +80,6 @@ def applicant(**changes):
 def code(decision):
     assert isinstance(decision, Rejected)
     return decision.result, decision.source, decision.reason
-
-
-# --- the table -----------------------------------------------------------------------------------
-
-
-def test_a_peer_comes_back_from_the_database_as_it_was_added(peers):
-    peer = Peer(
-        "pacs",
-        "MAIN PACS",
-        "pacs.example",
-        104,
-        rights=LOOK,
-        addresses=("10.0.0.1", "fd00::/8"),
-        tls=True,
-        tls_subject="CN=Main PACS",
-        character_set="ISO 2022 IR 6\\ISO 2022 IR 87",
-        transfer_syntaxes=("1.2.840.10008.1.2.1", "1.2.840.10008.1.2"),
-        description="basement, extension 17",
-    )
-
-    peers.add(peer)
-    peers.add(peer)
-
-    assert peers.list() == [peer]
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"rights": frozenset({"everything"})}, "store, query, retrieve, worklist"),
-        ({"addresses": ("10.1.0.7/16",)}, "10.1.0.0/16"),
-        ({"addresses": ("ct1.example",)}, "10.1.0.7"),
-        ({"character_set": "UTF-8"}, "ISO_IR 192"),
-        ({"transfer_syntaxes": ("1.2.3",)}, "transfer syntax"),
-        ({"tls_subject": "x\ny"}, "printable"),
-        ({"description": "x" * 501}, "500"),
-        ({"port": 0}, "65535"),
-    ],
-)
-def test_what_is_wrong_with_a_peer_is_said_in_words_that_help(changes, says):
-    with pytest.raises(PeerError, match=says):
-        replace(CT, **changes)
 
 
 # --- title, address, rights ----------------------------------------------------------------------
@@ -227,28 +184,6 @@ def test_a_peer_with_a_certificate_may_only_come_with_it(admission_for, peer, ch
     assert isinstance(decision, Admitted) == admitted
     if not admitted:
         assert code(decision) == (1, 1, 3)
-
-
-def test_a_peer_that_is_added_or_removed_counts_without_a_restart(admission_for, peers):
-    admission = admission_for()
-    assert isinstance(admission.decide(applicant()), Rejected)
-
-    peers.add(CT)
-    assert wait_until(lambda: isinstance(admission.decide(applicant()), Admitted))
-
-    peers.remove("ct")
-    assert wait_until(lambda: isinstance(admission.decide(applicant()), Rejected))
-
-
-def test_deciding_asks_the_database_nothing(admission_for, dsn):
-    admission = admission_for(CT)
-    begin = time.perf_counter()
-
-    for _ in range(2000):
-        admission.allows_address("10.1.0.7")
-        admission.decide(applicant())
-
-    assert time.perf_counter() - begin < 5
 
 
 # --- users (PS3.7 D.3.3.7) -----------------------------------------------------------------------
@@ -384,7 +319,6 @@ def rejection(association):
     return primitive.result, primitive.result_source, primitive.diagnostic
 
 
-_doors = itertools.count()
 LOCAL = replace(CT, addresses=("127.0.0.1",), rights=ALL_RIGHTS)
 
 
