@@ -71,9 +71,8 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     gateway = wiring.gateway_config(settings)
     services = Services(gateway, archive, gateway.audit_folder, ordering(settings, queue))
 
-    cookie = Cookie(settings.base_url)
     sessions = wiring.sessions(settings)
-    login = ui.login.make(Users(gateway.dsn), sessions, cookie, audit)
+    login = ui.login.make(Users(gateway.dsn), sessions, Cookie(settings.base_url), audit)
 
     fhir = fhir_gateway.app.create_app(gateway, authority, audit)
     limits = DicomwebConfig(
@@ -81,7 +80,9 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
         cors_origins=settings.http.cors_origins,
         pixels=wiring.pixels_config(settings),
     )
-    pixels = dicomweb.app.create_app(archive, _authenticator(authority, cookie), audit, limits)
+    pixels = dicomweb.app.create_app(
+        archive, _authenticator(authority, login.cookie), audit, limits
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
