@@ -70,19 +70,16 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     secret = wiring.internal_secret(settings)
     gateway = wiring.gateway_config(settings)
     services = Services(gateway, archive, gateway.audit_folder, ordering(settings, queue))
-
     sessions = wiring.sessions(settings)
     login = ui.login.make(Users(gateway.dsn), sessions, Cookie(settings.base_url), audit)
-
     fhir = fhir_gateway.app.create_app(gateway, authority, audit)
     limits = DicomwebConfig(
         base_url=f"{settings.base_url}/dicomweb",
         cors_origins=settings.http.cors_origins,
         pixels=wiring.pixels_config(settings),
     )
-    pixels = dicomweb.app.create_app(
-        archive, _authenticator(authority, login.cookie), audit, limits
-    )
+    authenticate = _authenticator(authority, login.cookie)
+    pixels = dicomweb.app.create_app(archive, authenticate, audit, limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
