@@ -14,6 +14,10 @@ from dimse.peers import Right
 Handler = Callable[[Event], Any]
 
 
+class NobodyAnswers(NotImplementedError):
+    """No service takes this operation: pynetdicom answers 0x0211, or aborts the association."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """One DIMSE service: what it accepts and how it answers.
@@ -95,8 +99,7 @@ class Services:
             service = self.of(str(what.context.abstract_syntax))
             handler = table.get(service.name) if service is not None else None
             if handler is None:
-                # pynetdicom answers 0x0211, unrecognised operation, or aborts.
-                raise NotImplementedError(f"nobody answers {event.name} here")
+                raise NobodyAnswers(f"nobody answers {event.name} here")
             return handler(what)
 
         return answer

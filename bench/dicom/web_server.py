@@ -27,7 +27,7 @@ SCOPE = "system/ImagingStudy.cruds"
 
 def main(folder: Path, dsn: str, port: int) -> None:
     """Serve the door at /dicom-web, where Orthanc has its own."""
-    structlog.configure(logger_factory=structlog.WriteLoggerFactory(Path(folder / "log").open("w")))
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(Path(folder / "log").open("w")))  # noqa: SIM115
     with Archive.open(ArchiveConfig(root=folder / "archive", dsn=dsn)) as archive:
         authority = TokenAuthority.load_or_create(folder / "keys", issuer="b", audience="b")
         audit = AuditSpool(folder / "audit", "web")
