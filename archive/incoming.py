@@ -115,7 +115,12 @@ class Incoming:
     def settle(self, target: Path, *, durable: bool) -> None:
         """Move the finished file to its place, its bytes on disk if `durable`; closes it."""
         try:
-            self.path.replace(target)
+            try:
+                self.path.replace(target)
+            except FileNotFoundError:
+                # The sweep took the empty folder away in the instant before.
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self.path.replace(target)
             if durable:
                 os.fsync(self._file.fileno())
             self._file.close()

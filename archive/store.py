@@ -38,6 +38,7 @@ from archive.migrate import migrate
 from archive.query import Query
 from archive.search import search, search_json
 from archive.summary import StudySummary
+from archive.sweep import MIN_AGE_S, Sweeper, sweep
 from archive.workitems import Workitems
 from archive.writer import Job, Writer, database_error
 
@@ -355,6 +356,14 @@ class Archive:
     def _search(self, level: LevelName, query: Query) -> Page:
         with self._connection() as connection:
             return search(connection, level, query_tags.prepared(connection, query))
+
+    def sweep(self, min_age_s: float = MIN_AGE_S) -> int:
+        """Remove files that no row names and that are older than this; returns how many."""
+        return sweep(self._connection, self._config, min_age_s)
+
+    def sweeper(self) -> Sweeper:
+        """Sweeps in the background while its context lasts: at once, and once an hour."""
+        return Sweeper(self._connection, self._config)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
