@@ -219,3 +219,8 @@ class Storage(Section):
         description="Whether an instance is on disk before its sender is told success. Off is "
         "faster, and a crash of the machine then loses what senders may have deleted.",
     )
+    preamble: Literal["zero", "keep"] = Field(
+        "zero",
+        description="What becomes of the 128 bytes before the DICM prefix. `zero` clears them, so "
+        "that a file that is also a program or a picture is stored as DICOM alone.",
+    )

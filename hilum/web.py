@@ -47,17 +47,18 @@ def serve(settings: Settings) -> None:
     queue_schema.ensure(wiring.database_url(settings), wiring.QUEUE_SCHEMA)
     archive = Archive.open(wiring.archive_config(settings))
     try:
-        uvicorn.run(
-            build(settings, archive),
-            host=settings.http.host,
-            port=settings.http.port,
-            log_config=None,
-            access_log=False,  # its lines hold query strings: names, tokens
-            server_header=False,
-            timeout_graceful_shutdown=STOP_TIMEOUT_S,
-            # Large bodies are read and written in big pieces; one process keeps a crash simple.
-            h11_max_incomplete_event_size=64 * 1024,
-        )
+        with archive.sweeper():
+            uvicorn.run(
+                build(settings, archive),
+                host=settings.http.host,
+                port=settings.http.port,
+                log_config=None,
+                access_log=False,  # its lines hold query strings: names, tokens
+                server_header=False,
+                timeout_graceful_shutdown=STOP_TIMEOUT_S,
+                # Large bodies are read and written in big pieces; one process keeps a crash simple.
+                h11_max_incomplete_event_size=64 * 1024,
+            )
     finally:
         archive.close()
 

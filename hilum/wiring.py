@@ -137,6 +137,7 @@ def archive_config(settings: Settings) -> ArchiveConfig:
         dsn=database_url(settings),
         min_free_bytes=settings.storage.min_free_mib * 1024 * 1024,
         durable=settings.storage.durable,
+        preamble=settings.storage.preamble,
     )
 
 
