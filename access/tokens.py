@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ ALGORITHM = "ES256"
 KEY_FILE = "token-signing-key.pem"
 LEEWAY_S = 60  # the most that clocks of two machines may differ
 MAX_TOKEN_CHARS = 16_384
+_KEPT = 512
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z", re.ASCII)
 
 
@@ -37,6 +39,9 @@ class TokenAuthority:
         self._kid = key.thumbprint()
         self._issuer = issuer
         self._audience = audience
+        # A viewer shows the same token with each of hundreds of requests; what it claims, and
+        # until when, is checked each time.
+        self._signed = lru_cache(maxsize=_KEPT)(self._decode)
 
     @classmethod
     def load_or_create(cls, folder: Path, *, issuer: str, audience: str) -> TokenAuthority:
@@ -99,13 +104,17 @@ class TokenAuthority:
         if len(token) > MAX_TOKEN_CHARS or not _COMPACT.match(token):
             raise InvalidToken("not a compact JWT")
         try:
-            decoded = jwt.decode(token, self._key, algorithms=[ALGORITHM])
-            if decoded.header.get("kid") != self._kid:
-                raise InvalidToken("signed with a key that is not ours")
-            self._claims_registry().validate(decoded.claims)
+            claims = self._signed(token)
+            self._claims_registry().validate(claims)
         except (JoseError, ValueError) as error:
             raise InvalidToken(f"refused: {type(error).__name__}") from error
-        return _caller(decoded.claims, address)
+        return _caller(claims, address)
+
+    def _decode(self, token: str) -> dict[str, Any]:
+        decoded = jwt.decode(token, self._key, algorithms=[ALGORITHM])
+        if decoded.header.get("kid") != self._kid:
+            raise InvalidToken("signed with a key that is not ours")
+        return decoded.claims
 
     def _claims_registry(self) -> jwt.JWTClaimsRegistry:
         return jwt.JWTClaimsRegistry(
