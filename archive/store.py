@@ -35,6 +35,7 @@ from archive.keys import (
 )
 from archive.match import LevelName
 from archive.migrate import migrate
+from archive.proven import Proven
 from archive.query import Query
 from archive.search import search, search_json
 from archive.summary import StudySummary
@@ -57,6 +58,7 @@ class Archive:
         self._files = files
         self._pool = pool
         self._writer = Writer(files, config.dsn, durable=config.durable)
+        self._proven = Proven()
         self.workitems = Workitems(self._connection)
 
     @classmethod
@@ -283,10 +285,11 @@ class Archive:
         """The whole file of a record in pieces, its digest checked on the way.
 
         The last piece is given only if the digest is right, so that a damaged file is never
-        complete; one that fits in a single piece is checked before its first byte.
+        complete; one that fits in a single piece is checked before its first byte. A file that
+        was right a short while ago, and has not changed, is not checked again.
         Raises InstanceNotFound, or Corrupted (at once, or in place of the last piece).
         """
-        return integrity.checked_chunks(self.open_file(found), found, chunk)
+        return integrity.proven_chunks(self.open_file(found), found, chunk, self._proven)
 
     def frame(self, key: InstanceKey, number: int) -> bytes:
         """Frame `number`, counted from 1.
