@@ -21,10 +21,12 @@ from archive.values import (
     NUMERIC,
     Condition,
     joined,
+    like,
     name_condition,
     narrowed_by_trigrams,
     number,
     range_test,
+    searched_part,
     text_test,
     uid_list,
     value_test,
@@ -156,12 +158,18 @@ def _array(column: str, value: str) -> Condition:
     if column.endswith("sop_classes"):
         return Condition(f"{column} && %s", (uid_list(value),))
     parts = [part.strip() for part in re.split(r"[\\,]", value) if part.strip()]
+    if not any("*" in part or "?" in part for part in parts):
+        return Condition(f"{column} && %s", (parts,))
     some = joined((text_test("v", part) for part in parts), " or ")
     return Condition(f"exists (select 1 from unnest({column}) v where {some.sql})", some.parameters)
 
 
 def _patient_name(value: str, fuzzy: bool) -> Condition:
     columns = ("study.name_alphabetic", "study.name_ideographic", "study.name_phonetic")
+    part = "" if fuzzy else searched_part(value)
+    if part:
+        # Said once: PostgreSQL would think that two conditions leave fewer names than one.
+        return Condition("study.name_all like %s", (f"%{like(part)}%",))
     narrowed = narrowed_by_trigrams("study.name_all", value, fuzzy)
     return joined([*narrowed, name_condition(columns, value, fuzzy)], " and ")
 

@@ -35,6 +35,11 @@ _ORDER: dict[LevelName, tuple[str, ...]] = {
         "instance.sop_uid",
     ),
 }
+_UNIQUE: dict[LevelName, str] = {
+    "study": "study.study_uid",
+    "series": "series.study_uid, series.series_uid",
+    "instance": "instance.sop_uid",
+}
 # The path of a row's resource below the service root, as pieces of SQL.
 _URL_PARTS = {
     "study": (("/studies/", "study.study_uid"),),
@@ -126,9 +131,12 @@ class Search:
             where += f" and ({self._columns}) {'<' if self._direction else '>'} ({marks})"
             parameters.extend(after)
         order = ", ".join(column + self._direction for column in _ORDER[self._level])
+        source, unique = _FROM[self._level], _UNIQUE[self._level]
+        page = f"select {unique} from {source} where {where} order by {order} limit %s offset %s"
+        # No document is made of a row that only matches, or that is stepped over.
         statement = (
-            f"select {self._document}, {self._columns} from {_FROM[self._level]}"
-            f" where {where} order by {order} limit %s offset %s"
+            f"select {self._document}, {self._columns} from {source}"
+            f" where ({unique}) in ({page}) order by {order}"
         )
         return connection.execute(statement, [*parameters, limit, offset]).fetchall()
 

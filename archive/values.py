@@ -139,6 +139,14 @@ def fuzzy_words(value: str) -> list[str]:
     return [word for word in re.split(r"[\s^=*?,]+", fold(value)) if word]
 
 
+def searched_part(value: str) -> str:
+    """The folded text of `*text*`, which may stand anywhere in a name; "" for other questions."""
+    text = fold_group(value)
+    inner = text[1:-1]
+    plain = text[:1] == text[-1:] == "*" and not set("*?=") & set(inner)
+    return inner if plain and len(inner) >= TRIGRAM else ""
+
+
 def narrowed_by_trigrams(column: str, value: str, fuzzy: bool) -> list[Condition]:
     """Conditions that every match meets too and that a trigram index on `column` can answer.
 
