@@ -52,7 +52,9 @@ class Incoming:
         self._keep_preamble = preamble == "keep"
         self._memory: bytearray | None = bytearray()
         self._sums: _Running | None = None
-        self._file = io.BufferedWriter(path.open("xb", buffering=0), IN_MEMORY)
+        self._raw = path.open("xb", buffering=0)
+        # Only for what does not stay in memory: a buffer costs more than a small file.
+        self._file: io.BufferedWriter | io.FileIO = self._raw
         self._given_away = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -71,6 +73,7 @@ class Incoming:
     def _spill(self) -> None:
         """Go on in the file: the instance is too large to be kept in memory."""
         held, self._memory = self._memory or bytearray(), None
+        self._file = io.BufferedWriter(self._raw, IN_MEMORY)
         try:
             self._sums = _Running(data_set_start(bytes(held)))
         except (NotDicom, Truncated):
@@ -81,7 +84,10 @@ class Incoming:
         if self._sums is not None:
             self._sums.update(data)
         try:
-            self._file.write(data)
+            view = memoryview(data)
+            while view:
+                # A raw file may take a part only.
+                view = view[self._file.write(view) :]
         except OSError as error:
             raise disk_error(error) from error
 
@@ -138,7 +144,7 @@ class Incoming:
             self._file.close()
         except OSError:
             # What was buffered has nowhere to go, and nobody wants it: the file is discarded.
-            self._file.detach().close()
+            self._raw.close()
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
