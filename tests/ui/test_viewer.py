@@ -127,11 +127,11 @@ def fetch(root, path, **headers):
 
 
 @needs_bundle
-def test_hashed_files_are_kept_and_the_entry_points_are_not(root):
+def test_hashed_files_are_kept_and_the_entry_points_are_not(site, root):
     name = next(path.name for path in BUNDLE.glob("app.bundle.*.js"))
 
     script = fetch(root, f"/ohif/{name}")
-    index = fetch(root, "/ohif/")
+    index = fetch(root, "/ohif/", **site.headers)
     config = fetch(root, "/ohif/app-config.js")
     again = fetch(root, f"/ohif/{name}", **{"If-None-Match": script.headers["etag"]})
     plain = fetch(root, f"/ohif/{name}", **{"Accept-Encoding": "identity"})
@@ -158,8 +158,10 @@ def test_hashed_files_are_kept_and_the_entry_points_are_not(root):
         ("/ohif/.stamp", 200, "text/html"),
     ],
 )
-def test_unknown_pages_are_the_application_and_unknown_files_are_404(root, path, status, kind):
-    answer = fetch(root, path)
+def test_unknown_pages_are_the_application_and_unknown_files_are_404(
+    site, root, path, status, kind
+):
+    answer = fetch(root, path, **site.headers)
 
     assert answer.status_code == status
     assert answer.headers["content-type"].startswith(kind)
