@@ -63,6 +63,7 @@ def test_dimse_killed_while_it_receives(stack, study):
 
     # What was published before the rest came may have started a run. It ends without a result:
     # rejected where a sequence was still missing, cancelled where more slices came.
+    wait_for(lambda: "in-progress" not in outcome(stack, uid)["tasks"], "the end of every run")
     found = outcome(stack, uid)
     tasks = found.pop("tasks")
     assert tasks.count("completed") == 1
