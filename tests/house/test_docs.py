@@ -41,3 +41,12 @@ def test_every_link_between_pages_leads_somewhere():
     ]
 
     assert not broken
+
+
+def test_every_test_that_the_cases_name_exists():
+    page = (ROOT / "docs" / "conformance" / "dicom-cases.md").read_text()
+
+    named = set(re.findall(r"`(\w+/test_\w+\.py)`", page))
+
+    assert len(named) > 30
+    assert not [name for name in sorted(named) if not (ROOT / "tests" / name).is_file()]
