@@ -34,7 +34,6 @@ from archive.keys import (
     Stored,
 )
 from archive.match import LevelName
-from archive.migrate import migrate
 from archive.proven import Proven
 from archive.query import Query
 from archive.search import search, search_json
@@ -42,6 +41,7 @@ from archive.summary import StudySummary
 from archive.sweep import MIN_AGE_S, Sweeper, sweep
 from archive.workitems import Workitems
 from archive.writer import Job, Writer, database_error
+from database import migrate
 
 SCHEMA = "archive"
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pynetdicom.pdu_primitives import UserIdentityNegotiation
-
 from access import Caller, InvalidToken, TokenAuthority
 from access.users import LoginRefused, TooManyAttempts, UserError, Users
 from dimse.peers import Right
@@ -107,10 +105,3 @@ def rights_of(caller: Caller) -> frozenset[Right]:
         for right, (resource, interaction) in _SCOPE_OF.items()
         if caller.may(resource, interaction)  # type: ignore[arg-type]
     )
-
-
-def response_item(response: bytes) -> UserIdentityNegotiation:
-    """The item that confirms an identity in the A-ASSOCIATE-AC (PS3.7 D.3.3.7.2)."""
-    item = UserIdentityNegotiation()
-    item.server_response = response
-    return item

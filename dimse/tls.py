@@ -11,11 +11,8 @@ from typing import Any, Literal
 
 import structlog
 
-from dimse.replay import ReplayingSocket
-
 __all__ = [
     "ClientTls",
-    "ReplayingSocket",
     "ServerTls",
     "TlsConfig",
     "TlsError",

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from archive import Archive, ArchiveUnavailable
-from archive.migrate import MigrationError, migrate
+from database import MigrationError, migrate
 from tests.archive.phantom import slice_of
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from access import AuditSpool
@@ -12,6 +13,8 @@ from archive import Archive, ArchiveConfig
 from dimse import DimseConfig, DimseServer, Peer
 from dimse.admission import Admission, AdmissionConfig
 from dimse.ledger import Ledger
+from dimse.peers import Peers
+from tests.dimse.certificates import Authority
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,32 @@ def open_door(archive, tmp_path):
 @pytest.fixture
 def door(open_door):
     return open_door()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def ours(authority):
+    return authority.issue("hilum", "localhost", "127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def modality(authority):
+    return authority.issue("CT 1", "ct1.example")
+
+
+@pytest.fixture(scope="session")
+def peers_dsn(postgres):
+    postgres.create_database("peer_tests")
+    return postgres.dsn("peer_tests")
+
+
+@pytest.fixture
+def peers(peers_dsn):
+    peers = Peers(peers_dsn)
+    yield peers
+    with psycopg.connect(peers_dsn) as connection:
+        connection.execute("truncate dimse.peer")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import psycopg
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, build_context
@@ -16,7 +15,7 @@ from access.users import User, Users
 from dimse.admission import Admission, AdmissionConfig, Admitted, Applicant, Rejected
 from dimse.identity import JWT, KERBEROS, PASSCODE, SAML, USERNAME, Identities, UserIdentity
 from dimse.peer_table import PeerTable
-from dimse.peers import ALL_RIGHTS, Peer, Peers
+from dimse.peers import ALL_RIGHTS, Peer
 
 VERIFICATION = "1.2.840.10008.1.1"
 STORE, LOOK = frozenset({"store"}), frozenset({"query", "retrieve"})
@@ -24,22 +23,8 @@ PASSWORD = "correct horse battery"
 CT = Peer("ct", "CT1", "10.1.0.7", 104, rights=STORE, addresses=("10.1.0.0/16",))
 
 
-@pytest.fixture(scope="module")
-def dsn(postgres):
-    postgres.create_database("admission_tests")
-    return postgres.dsn("admission_tests")
-
-
 @pytest.fixture
-def peers(dsn):
-    peers = Peers(dsn)
-    yield peers
-    with psycopg.connect(dsn) as connection:
-        connection.execute("truncate dimse.peer")
-
-
-@pytest.fixture
-def admission_for(dsn, peers):
+def admission_for(peers_dsn, peers):
     """An admission with these peers in the table; closed at the end."""
     made = []
 
@@ -47,7 +32,7 @@ def admission_for(dsn, peers):
         for peer in entries:
             peers.add(peer)
         made.append(
-            Admission(AdmissionConfig(**config), PeerTable(dsn, refresh_s=0.05), identities)
+            Admission(AdmissionConfig(**config), PeerTable(peers_dsn, refresh_s=0.05), identities)
         )
         return made[-1]
 
@@ -57,8 +42,8 @@ def admission_for(dsn, peers):
 
 
 @pytest.fixture(scope="module")
-def identities(dsn, tmp_path_factory):
-    users = Users(dsn)
+def identities(peers_dsn, tmp_path_factory):
+    users = Users(peers_dsn)
     users.add(User("anna", "Anna", "radiologist"), PASSWORD)
     users.add(User("tom", "Tom", "technologist"), PASSWORD)
     users.add(User("gone", "Gone", "radiologist", disabled=True), PASSWORD)
@@ -279,7 +264,7 @@ def test_without_users_an_identity_is_ignored_as_the_standard_says(admission_for
     assert (decision.rights, decision.identity_response) == (STORE, None)
 
 
-def test_while_users_cannot_be_read_the_answer_is_to_try_again(admission_for, dsn):
+def test_while_users_cannot_be_read_the_answer_is_to_try_again(admission_for, peers_dsn):
     class Away(Users):
         """The users of a database that is down."""
 

@@ -10,25 +10,11 @@ import pytest
 
 from dimse.admission import Admission, AdmissionConfig, Admitted, Applicant, Rejected
 from dimse.peer_table import PeerTable
-from dimse.peers import Peer, PeerError, Peers
+from dimse.peers import Peer, PeerError
 
 LOOK = frozenset({"query", "retrieve"})
 CT = Peer("ct", "CT1", "10.1.0.7", 104, rights=frozenset({"store"}), addresses=("10.1.0.0/16",))
 ASKING = Applicant("10.1.0.7", "CT1", "HILUM")
-
-
-@pytest.fixture(scope="module")
-def dsn(postgres):
-    postgres.create_database("peer_tests")
-    return postgres.dsn("peer_tests")
-
-
-@pytest.fixture
-def peers(dsn):
-    peers = Peers(dsn)
-    yield peers
-    with psycopg.connect(dsn) as connection:
-        connection.execute("truncate dimse.peer")
 
 
 def test_a_peer_comes_back_from_the_database_as_it_was_added(peers):
@@ -70,8 +56,8 @@ def test_what_is_wrong_with_a_peer_is_said_in_words_that_help(changes, says):
         replace(CT, **changes)
 
 
-def test_a_peer_that_is_added_or_removed_counts_without_a_restart(peers, dsn):
-    table = PeerTable(dsn, refresh_s=0.05)
+def test_a_peer_that_is_added_or_removed_counts_without_a_restart(peers, peers_dsn):
+    table = PeerTable(peers_dsn, refresh_s=0.05)
     admission = Admission(AdmissionConfig(), table)
     assert isinstance(admission.decide(ASKING), Rejected)
 
@@ -83,11 +69,11 @@ def test_a_peer_that_is_added_or_removed_counts_without_a_restart(peers, dsn):
     admission.close()
 
 
-def test_while_the_database_is_away_the_last_copy_counts(peers, dsn):
+def test_while_the_database_is_away_the_last_copy_counts(peers, peers_dsn):
     peers.add(CT)
-    table = PeerTable(dsn, refresh_s=0.05)
+    table = PeerTable(peers_dsn, refresh_s=0.05)
 
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with psycopg.connect(peers_dsn, autocommit=True) as connection:
         connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()"

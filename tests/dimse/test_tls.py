@@ -34,21 +34,6 @@ from tests.fixtures.stores import free_port
 VERIFICATION = "1.2.840.10008.1.1"
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def ours(authority):
-    return authority.issue("hilum", "localhost", "127.0.0.1")
-
-
-@pytest.fixture(scope="module")
-def modality(authority):
-    return authority.issue("CT 1", "ct1.example")
-
-
 @pytest.fixture
 def open_tls(archive, tmp_path, authority, ours):
     """Start a server with a TLS port only."""
