@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import structlog
 from starlette.applications import Starlette
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 def create_app(
     archive: Archive,
-    authenticate: Callable[[Request], Caller],
+    authenticate: Callable[[Request], Awaitable[Caller]],
     audit: AuditSpool,
     config: DicomwebConfig | None = None,
 ) -> Starlette:

@@ -56,7 +56,7 @@ class Door:
     """The service's parts, handed to each handler."""
 
     archive: Archive
-    authenticate: Callable[[Request], Caller]
+    authenticate: Callable[[Request], Awaitable[Caller]]
     audit: AuditSpool
     config: DicomwebConfig
     decoders: Decoders
@@ -138,7 +138,7 @@ def endpoint(door: Door, rule: Rule) -> Endpoint:
         started = time.perf_counter()
         caller: Caller | None = None
         try:
-            caller = door.authenticate(request)
+            caller = await door.authenticate(request)
             visit = _visit(door, request, caller)
             _authorise(visit, rule)
             response = await rule.handler(visit)

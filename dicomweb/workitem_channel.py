@@ -129,7 +129,7 @@ class Channel:
         while True:
             if time.monotonic() - renewed > RENEW_S:
                 try:
-                    caller = authorised(self._socket, self._door)
+                    caller = await authorised(self._socket, self._door)
                 except AccessError:
                     await self._socket.close(POLICY_VIOLATION, "the token is no longer valid")
                     return
@@ -158,13 +158,13 @@ class Channel:
             await in_thread(self._subscriptions.acknowledge, self._ae, arrived)
 
 
-def authorised(socket: WebSocket, door: Door) -> Caller:
+async def authorised(socket: WebSocket, door: Door) -> Caller:
     """The caller behind a WebSocket.
 
     Raises:
         AccessError: no valid token, or one that does not open work items.
     """
-    caller = door.authenticate(_as_request(socket))
+    caller = await door.authenticate(_as_request(socket))
     if not caller.may("Task", "r"):
         raise Forbidden("the token does not grant Task.r")
     return caller
@@ -188,7 +188,7 @@ def channel_route(door: Door) -> WebSocketRoute:
         caller: Caller | None = None
         try:
             ae = ae_title(str(socket.path_params["ae"]))
-            caller = authorised(socket, door)
+            caller = await authorised(socket, door)
             await _record(door, socket, caller, None)
         except (AccessError, DicomwebError) as error:
             await _refuse(door, socket, caller, error)

@@ -25,7 +25,7 @@ from access import (
     Unauthorized,
 )
 from access.audit import AuditUnavailable
-from access.http import address_of, caller_of
+from access.http import OwnTokens, address_of, caller_of
 from fhir_gateway.bundles import PageLinks, check_types, judge_bundle, merge_batch
 from fhir_gateway.config import MIB, GatewayConfig
 from fhir_gateway.grammar import Interaction, Judge
@@ -55,7 +55,7 @@ class Facade:
         upstream: Upstream,
     ) -> None:
         self._config = config
-        self._authority = authority
+        self._verifier = OwnTokens(authority)
         self._audit = audit
         self._models = models
         self._upstream = upstream
@@ -71,7 +71,7 @@ class Facade:
         """Answer an authenticated request; every refusal becomes an OperationOutcome."""
         caller = None
         try:
-            caller = self.authenticate(request)
+            caller = await self.authenticate(request)
             return await answer(caller)
         except Refusal as refusal:
             if refusal.status in (401, 403):
@@ -84,14 +84,14 @@ class Facade:
             log.error("facade.audit_unavailable")
             return Refusal(503, "the audit trail cannot be written").response
 
-    def authenticate(self, request: Request) -> Caller:
+    async def authenticate(self, request: Request) -> Caller:
         """The caller, who must have a token without a limit to studies.
 
         Raises:
             Refusal: 401 or 403.
         """
         try:
-            caller = caller_of(request, self._authority)
+            caller = await caller_of(request, self._verifier)
         except Unauthorized as error:
             headers = {"WWW-Authenticate": error.challenge}
             raise Refusal(401, str(error), headers=headers) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -25,8 +25,7 @@ import ui.login
 import ui.ohif
 from access.browser import Cookie, WithSession, caller_by_session, session_of
 from access.caller import Caller
-from access.http import caller_of
-from access.tokens import TokenAuthority
+from access.http import OwnTokens, Verifier, caller_of
 from access.users import Users
 from archive import Archive
 from dicomweb.config import DicomwebConfig
@@ -79,7 +78,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
         cors_origins=settings.http.cors_origins,
         pixels=wiring.pixels_config(settings),
     )
-    authenticate = _authenticator(authority, login.cookie)
+    authenticate = _authenticator(OwnTokens(authority), login.cookie)
     pixels = dicomweb.app.create_app(archive, authenticate, audit, limits)
 
     @contextlib.asynccontextmanager
@@ -114,13 +113,13 @@ def _add_pages(app: FastAPI, settings: Settings, services: Services, login: Logi
     app.add_middleware(WithSession, sessions=login.sessions, cookie=login.cookie)
 
 
-def _authenticator(authority: TokenAuthority, cookie: Cookie) -> Callable[[Request], Caller]:
+def _authenticator(verifier: Verifier, cookie: Cookie) -> Callable[[Request], Awaitable[Caller]]:
     """The caller behind a request to DICOMweb: by session, else by token."""
 
-    def authenticate(request: Request) -> Caller:
+    async def authenticate(request: Request) -> Caller:
         if session_of(request) is not None:
             return caller_by_session(request, cookie)
-        return caller_of(request, authority)
+        return await caller_of(request, verifier)
 
     return authenticate
 

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from access import AuditSpool, TokenAuthority
-from access.http import caller_of
+from access.http import OwnTokens, caller_of
 from archive import Archive, ArchiveConfig
 from dicomweb.app import create_app
 from dicomweb.config import DicomwebConfig
@@ -32,7 +32,8 @@ def main(folder: Path, dsn: str, port: int) -> None:
         authority = TokenAuthority.load_or_create(folder / "keys", issuer="b", audience="b")
         audit = AuditSpool(folder / "audit", "web")
         config = DicomwebConfig(pixels=PixelsConfig(cache=folder / "cache"))
-        door = create_app(archive, lambda request: caller_of(request, authority), audit, config)
+        verifier = OwnTokens(authority)
+        door = create_app(archive, lambda request: caller_of(request, verifier), audit, config)
         app = Starlette(routes=[Mount("/dicom-web", door)], lifespan=door.router.lifespan_context)
         print(authority.mint(subject="bench", scope=SCOPE, lifetime_s=36000), flush=True)
         uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, access_log=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import stat
@@ -14,7 +15,7 @@ from joserfc.jwk import ECKey, OctKey
 from starlette.requests import Request
 
 from access import InvalidToken, TokenAuthority, Unauthorized
-from access.http import caller_of
+from access.http import OwnTokens, caller_of
 from access.tokens import KEY_FILE, LEEWAY_S
 
 ISSUER, AUDIENCE = "http://localhost:8080", "http://localhost:8080/fhir"
@@ -126,8 +127,11 @@ def request_with(*values):
 def test_the_header_is_the_only_place_for_a_token(authority):
     token = authority.mint(subject="a", scope="", lifetime_s=60)
 
-    assert caller_of(request_with(f"bearer {token}"), authority).address == "192.0.2.7"
+    def caller(*values):
+        return asyncio.run(caller_of(request_with(*values), OwnTokens(authority)))
+
+    assert caller(f"bearer {token}").address == "192.0.2.7"
     for values in ([], [token], ["Basic eA=="], [f"Bearer {token}", f"Bearer {token}"]):
         with pytest.raises(Unauthorized) as refusal:
-            caller_of(request_with(*values), authority)
+            caller(*values)
         assert refusal.value.challenge.startswith("Bearer")

@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from access import AuditSpool, SpoolReader, TokenAuthority
-from access.http import caller_of
+from access.http import OwnTokens, caller_of
 from archive import Archive, ArchiveConfig
 from dicomweb.app import create_app
 from dicomweb.config import DicomwebConfig
@@ -174,7 +174,7 @@ def running(
         authority = TokenAuthority.load_or_create(folder / "keys", issuer="t", audience="t")
         audit = AuditSpool(folder / "audit", "test")
         stack.callback(audit.close)
-        inner = create_app(archive, lambda r: caller_of(r, authority), audit, config)
+        inner = create_app(archive, lambda r: caller_of(r, OwnTokens(authority)), audit, config)
         outer = Starlette(
             routes=[inner.state.wado, Mount("/dicomweb", inner)],
             lifespan=inner.router.lifespan_context,

@@ -11,7 +11,7 @@ import uvicorn
 from pydicom import dcmread
 
 from access import AuditSpool, TokenAuthority
-from access.http import caller_of
+from access.http import OwnTokens, caller_of
 from archive import Archive, ArchiveConfig, Source
 from dicomweb.app import create_app
 from hilum import queue_schema
@@ -55,7 +55,7 @@ def serving(postgres, folder):
     authority = TokenAuthority.load_or_create(folder / "keys", issuer=ISSUER, audience=ISSUER)
     app = create_app(
         archive,
-        lambda request: caller_of(request, authority),
+        lambda request: caller_of(request, OwnTokens(authority)),
         AuditSpool(folder / "audit", "test"),
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:

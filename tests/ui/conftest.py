@@ -10,7 +10,7 @@ from starlette.routing import Mount
 
 from access import AuditSpool, TokenAuthority
 from access.browser import Cookie, WithSession, caller_by_session, session_of
-from access.http import caller_of
+from access.http import OwnTokens, caller_of
 from access.sessions import Sessions
 from access.users import User, Users
 from archive import Archive, ArchiveConfig
@@ -41,10 +41,10 @@ def site(postgres, tmp_path_factory):
         stack.callback(sessions.shut)
         cookie = Cookie("http://127.0.0.1")
 
-        def authenticate(request):
+        async def authenticate(request):
             if session_of(request) is not None:
                 return caller_by_session(request, cookie)
-            return caller_of(request, authority)
+            return await caller_of(request, OwnTokens(authority))
 
         inner = create_app(archive, authenticate, audit)
 
