@@ -1,0 +1,98 @@
+"""The launch context: what an app is told beside its token (SMART App Launch 2.2, chapter 3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from authorization.errors import ContextError
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_REFERENCE = re.compile(r"([A-Z][A-Za-z]{1,63})/[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_POINTERS = ("reference", "canonical", "identifier")
+# Of these an app is told by `patient` and `encounter`.
+_OWN_FIELDS = ("Patient", "Encounter")
+_LAUNCH = "launch"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchContext:
+    """What is open where the app was started.
+
+    Attributes:
+        patient: logical id of the Patient.
+        encounter: logical id of the Encounter.
+        fhir_context: objects such as `{"reference": "ImagingStudy/1"}`.
+        intent: what the app is to do, such as `reconcile-medications`.
+        need_patient_banner: whether the app has to show whose data it is; None without patient.
+        smart_style_url: where the looks of the surrounding page are described.
+        tenant: organisation, where one server serves several.
+    """
+
+    patient: str | None = None
+    encounter: str | None = None
+    fhir_context: tuple[Mapping[str, Any], ...] = ()
+    intent: str | None = None
+    need_patient_banner: bool | None = None
+    smart_style_url: str | None = None
+    tenant: str | None = None
+
+    def __post_init__(self) -> None:
+        for identity in (self.patient, self.encounter):
+            if identity is not None and not _ID.fullmatch(identity):
+                raise ContextError("patient and encounter are logical ids")
+        for entry in self.fhir_context:
+            _check(entry)
+
+    def fields(self) -> dict[str, Any]:
+        """Its members in a token response: JSON siblings of the access token."""
+        banner = self.need_patient_banner
+        if banner is None and self.patient is not None:
+            banner = True
+        return {
+            name: value
+            for name, value in {
+                "patient": self.patient,
+                "encounter": self.encounter,
+                "fhirContext": [dict(entry) for entry in self.fhir_context] or None,
+                "intent": self.intent,
+                "need_patient_banner": banner,
+                "smart_style_url": self.smart_style_url,
+                "tenant": self.tenant,
+            }.items()
+            if value is not None
+        }
+
+    def claims(self) -> dict[str, Any]:
+        """The part that the access token itself carries."""
+        carried = ("patient", "encounter", "fhirContext", "intent")
+        return {name: value for name, value in self.fields().items() if name in carried}
+
+    def as_json(self) -> dict[str, Any]:
+        """For the table; `from_json` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> LaunchContext:
+        """What `as_json` wrote."""
+        return cls(**{**kept, "fhir_context": tuple(kept.get("fhir_context", ()))})
+
+
+def _check(entry: Mapping[str, Any]) -> None:
+    """Raises ContextError unless it is a fhirContext object as section 3.3 has it."""
+    if not any(entry.get(name) for name in _POINTERS):
+        raise ContextError("each fhirContext has a reference, a canonical or an identifier")
+    role = entry.get("role", _LAUNCH)
+    if not isinstance(role, str) or (role != _LAUNCH and not urlsplit(role).scheme):
+        raise ContextError("the role of a fhirContext is 'launch' or an absolute URI")
+    reference = entry.get("reference")
+    if reference is None:
+        return
+    found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+    if found is None:
+        raise ContextError("the reference of a fhirContext is relative: Type/id")
+    if found[1] in _OWN_FIELDS and role == _LAUNCH:
+        raise ContextError("the launch Patient and Encounter have members of their own")
