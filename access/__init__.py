@@ -2,8 +2,9 @@
 
 from access.audit import AuditEventKind, AuditRecord, AuditSpool, SpoolReader
 from access.caller import Caller
-from access.errors import AccessError, Forbidden, InvalidToken, Unauthorized
-from access.scopes import Interaction, Scopes
+from access.errors import AccessError, Forbidden, InvalidToken, Unauthorized, Undecided
+from access.revocation import Revocations
+from access.scopes import Grant, Interaction, Scopes
 from access.tokens import TokenAuthority
 
 __all__ = [
@@ -13,10 +14,13 @@ __all__ = [
     "AuditSpool",
     "Caller",
     "Forbidden",
+    "Grant",
     "Interaction",
     "InvalidToken",
+    "Revocations",
     "Scopes",
     "SpoolReader",
     "TokenAuthority",
     "Unauthorized",
+    "Undecided",
 ]

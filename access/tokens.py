@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from joserfc.jwk import ECKey
 
 from access.caller import Caller
 from access.errors import InvalidToken
+from access.revocation import Revocations
 from access.scopes import Scopes
 
 ALGORITHM = "ES256"
@@ -24,6 +25,15 @@ KEY_FILE = "token-signing-key.pem"
 LEEWAY_S = 60  # the most that clocks of two machines may differ
 MAX_TOKEN_CHARS = 16_384
 _KEPT = 512
+# What a token may say of its launch, and the type that it must have.
+CONTEXT_CLAIMS: Mapping[str, type] = {
+    "patient": str,
+    "encounter": str,
+    "fhirUser": str,
+    "fhirContext": list,
+    "intent": str,
+    "sid": str,
+}
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z", re.ASCII)
 
 
@@ -34,7 +44,15 @@ class TokenAuthority:
     confusion of key types can pass. The key is found by our own key id, never by a header's URL.
     """
 
-    def __init__(self, key: ECKey, *, issuer: str, audience: str) -> None:
+    def __init__(
+        self,
+        key: ECKey,
+        *,
+        issuer: str,
+        audience: str,
+        revocations: Revocations | None = None,
+    ) -> None:
+        self.revocations = revocations
         self._key = key
         self._kid = key.thumbprint()
         self._issuer = issuer
@@ -44,18 +62,20 @@ class TokenAuthority:
         self._signed = lru_cache(maxsize=_KEPT)(self._decode)
 
     @classmethod
-    def load_or_create(cls, folder: Path, *, issuer: str, audience: str) -> TokenAuthority:
+    def load_or_create(
+        cls,
+        folder: Path,
+        *,
+        issuer: str,
+        audience: str,
+        revocations: Revocations | None = None,
+    ) -> TokenAuthority:
         """Read the signing key in `folder`, or make one (mode 0600) when there is none.
 
-        Several processes may start at once on an empty folder: the first key that is linked
-        into place wins and all of them use it.
+        See `key_in` for what happens when several processes start at once.
         """
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / KEY_FILE
-        if not path.exists():
-            _create_key(path)
-        key = ECKey.import_key(path.read_bytes())
-        return cls(key, issuer=issuer, audience=audience)
+        key = key_in(folder, KEY_FILE)
+        return cls(key, issuer=issuer, audience=audience, revocations=revocations)
 
     def mint(
         self,
@@ -65,6 +85,7 @@ class TokenAuthority:
         lifetime_s: int,
         client: str | None = None,
         studies: Iterable[str] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> str:
         """Sign a token.
 
@@ -74,11 +95,19 @@ class TokenAuthority:
             lifetime_s: seconds until it expires, at least 1.
             client: application that will carry it.
             studies: Study Instance UIDs that it is limited to; None for no limit.
+            context: the launch: some of `CONTEXT_CLAIMS`.
+
+        Raises:
+            ValueError: no lifetime, or a context of another name or type.
         """
         if lifetime_s < 1:
             raise ValueError("a token lives at least one second")
+        context = context or {}
+        if not all(isinstance(v, CONTEXT_CLAIMS.get(n, ())) for n, v in context.items()):
+            raise ValueError("a launch context has only the known claims, each of its type")
         now = int(time.time())
         claims: dict[str, Any] = {
+            **context,
             "iss": self._issuer,
             "aud": self._audience,
             "sub": subject,
@@ -99,7 +128,8 @@ class TokenAuthority:
         """The caller that a token speaks for.
 
         Raises:
-            InvalidToken: wrong form, algorithm, key, signature, issuer, audience or time.
+            InvalidToken: wrong form, algorithm, key, signature, issuer, audience or time, or
+                withdrawn.
         """
         if len(token) > MAX_TOKEN_CHARS or not _COMPACT.match(token):
             raise InvalidToken("not a compact JWT")
@@ -108,7 +138,12 @@ class TokenAuthority:
             self._claims_registry().validate(claims)
         except (JoseError, ValueError) as error:
             raise InvalidToken(f"refused: {type(error).__name__}") from error
-        return _caller(claims, address)
+        caller = _caller(claims, address)
+        if self.revocations is not None and self.revocations.revoked(
+            sid=caller.session, jti=caller.token_id
+        ):
+            raise InvalidToken("withdrawn")
+        return caller
 
     def _decode(self, token: str) -> dict[str, Any]:
         decoded = jwt.decode(token, self._key, algorithms=[ALGORITHM])
@@ -126,6 +161,19 @@ class TokenAuthority:
             iat={"essential": True},
             sub={"essential": True},
         )
+
+
+def key_in(folder: Path, name: str) -> ECKey:
+    """The private P-256 key in a file that only we can read, made when it is not there.
+
+    Several processes may start at once on an empty folder: the first key that is linked into
+    place wins and all of them use it.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / name
+    if not path.exists():
+        _create_key(path)
+    return ECKey.import_key(path.read_bytes())
 
 
 def _create_key(path: Path) -> None:
@@ -153,6 +201,9 @@ def _caller(claims: dict[str, Any], address: str | None) -> Caller:
         isinstance(studies, list) and all(isinstance(uid, str) for uid in studies)
     ):
         raise InvalidToken("the studies claim is not a list of UIDs")
+    for name, kind in CONTEXT_CLAIMS.items():
+        if name in claims and not (claims[name] and isinstance(claims[name], kind)):
+            raise InvalidToken("a claim of the launch context has the wrong type")
     scopes = Scopes.parse(scope)
     return Caller(
         subject=subject,
@@ -161,4 +212,10 @@ def _caller(claims: dict[str, Any], address: str | None) -> Caller:
         client=client,
         address=address,
         studies=None if studies is None else frozenset(studies),
+        patient=claims.get("patient"),
+        encounter=claims.get("encounter"),
+        fhir_user=claims.get("fhirUser"),
+        fhir_context=tuple(claims.get("fhirContext", ())),
+        session=claims.get("sid"),
+        token_id=claims.get("jti"),
     )

@@ -64,7 +64,8 @@ def serve(settings: Settings) -> None:
 
 def build(settings: Settings, archive: Archive) -> FastAPI:
     """The application with every door mounted."""
-    authority = wiring.token_authority(settings)
+    revocations = Revocations(wiring.database_url(settings))
+    authority = wiring.token_authority(settings, revocations)
     audit = wiring.audit_spool(settings, "web")
     queue = wiring.queue_app(settings)
     secret = wiring.internal_secret(settings)
@@ -92,6 +93,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
         ):
             yield
         sessions.shut()
+        revocations.close()
         audit.close()
 
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import procrastinate
 
 from access.audit import AuditSpool
+from access.revocation import Revocations
 from access.sessions import Lifetimes, Sessions
 from access.tokens import TokenAuthority
 from archive import ArchiveConfig
@@ -98,10 +99,13 @@ def _write_once(path: Path, text: str) -> None:
         fresh.unlink()
 
 
-def token_authority(settings: Settings) -> TokenAuthority:
+def token_authority(settings: Settings, revocations: Revocations | None = None) -> TokenAuthority:
     """Who signs and checks the access tokens of this installation."""
     return TokenAuthority.load_or_create(
-        keys_folder(settings), issuer=settings.base_url, audience=f"{settings.base_url}/fhir"
+        keys_folder(settings),
+        issuer=settings.base_url,
+        audience=f"{settings.base_url}/fhir",
+        revocations=revocations,
     )
 
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from access import Scopes
+from access import Caller, Scopes
 from access.scopes import INTERACTIONS
 
 TYPES = ["Patient", "ImagingStudy", "Observation", "Binary"]
 letters = st.sets(st.sampled_from("cruds"), min_size=1)
 types = st.sampled_from([*TYPES, "*"])
-contexts = st.sampled_from(["system", "user"])
+contexts = st.sampled_from(["patient", "system", "user"])
 
 
 def ordered(chosen: set[str]) -> str:
@@ -56,14 +56,30 @@ def test_any_text_is_read_without_an_error(text):
     "scope",
     [
         "",
-        "patient/*.rs",
         "system/Patient.sr",
         "system/Patient.rr",
         "system/Patient.",
         "system/Patient",
         "system/patient.rs",
         "system/Pat*.rs",
-        "system/Observation.rs?category=imaging",
+        "system/NoSuchType.rs",
+        "system/Observation.dus",
+        "patient/Observation.rs?",
+        "patient/Observation.rs?category",
+        "patient/Observation.rs?category=",
+        "patient/Observation.rs?category=a,",
+        "patient/Observation.rs?category:not=a",
+        "patient/Observation.rs?category=a&subject=Patient/1",
+        "patient/Observation.rs?_has:Observation:patient:code=1",
+        "patient/Observation.rs?category=a&category%3Anot=b",
+        "patient/Observation.rs?category=%26patient%3D2",
+        "patient/Observation.rs?code=a\\,b",
+        "patient/Observation.rs?type=a",
+        "patient/ImagingStudy.rs?category=a",
+        "patient/*.rs?category=a",
+        "patient/Observation.read?category=a",
+        "patient/Observation.?category=a",
+        "patient/Observation?category=a",
         "launch/patient",
         "openid",
         "system/*.rs\n",
@@ -76,3 +92,85 @@ def test_what_is_not_understood_grants_nothing(scope):
     scopes = Scopes.parse(scope)
 
     assert not any(scopes.allows(kind, i) for kind in [*TYPES, "*"] for i in INTERACTIONS)
+
+
+tokens = st.sampled_from(
+    ["laboratory", "http://x.example/cs|imaging", "|bare", "urn:oid:1.2|8480-6"]
+)
+filters = st.lists(
+    st.tuples(
+        st.sampled_from(["category", "code", "status"]),
+        st.lists(tokens, min_size=1, max_size=2).map(",".join),
+    ),
+    max_size=3,
+)
+
+
+@st.composite
+def scope_texts(draw):
+    text = f"{draw(contexts)}/{draw(types)}.{ordered(draw(letters))}"
+    chosen = draw(filters) if text.split("/")[1].startswith("Observation.") else []
+    return text + ("?" + "&".join(f"{n}={v}" for n, v in chosen) if chosen else "")
+
+
+@given(st.lists(scope_texts(), max_size=6))
+def test_what_was_granted_can_be_written_down_and_read_again(texts):
+    scopes = Scopes.parse(" ".join(texts))
+
+    assert Scopes.parse(str(scopes)) == scopes
+    assert len(scopes.grants) <= len(set(texts))
+    assert bool(scopes.grants) == bool(texts)
+
+
+@given(scope_texts(), st.sampled_from(TYPES), st.sampled_from("cruds"))
+def test_a_grant_keeps_its_context_and_its_filter(text, kind, letter):
+    rules = Scopes.parse(text).rules_for(kind, letter)
+
+    context, rest = text.split("/", 1)
+    named, _, query = rest.partition("?")
+    resource_type, chosen = named.split(".")
+    if letter not in chosen or resource_type not in ("*", kind):
+        assert rules == []
+        return
+    (rule,) = rules
+    assert (rule.context, rule.resource_type) == (context, resource_type)
+    expected = sorted(tuple(pair.split("=")) for pair in query.split("&")) if query else None
+    assert rule.filter == (tuple(expected) if expected else None)
+
+
+def test_several_parameters_are_one_grant_and_several_scopes_are_several():
+    one = Scopes.parse("patient/Observation.rs?category=a&code=http%3A%2F%2Floinc.org%7C1,2")
+    two = Scopes.parse("patient/Observation.rs?category=a patient/Observation.rs?code=2")
+
+    (grant,) = one.rules_for("Observation", "r")
+    assert grant.filter == (("category", "a"), ("code", "http://loinc.org|1,2"))
+    assert len(two.rules_for("Observation", "r")) == 2
+    assert one.rules_for("Observation", "c") == []
+
+
+@pytest.mark.parametrize("word", ["read", "write", "*"])
+def test_a_v1_scope_is_written_back_as_it_came(word):
+    assert str(Scopes.parse(f"patient/Observation.{word}")) == f"patient/Observation.{word}"
+
+
+def test_a_patient_scope_counts_only_with_a_patient():
+    scopes = Scopes.parse("patient/Observation.rs system/Patient.r")
+
+    without = Caller("app", "system", scopes)
+    with_one = Caller("app", "patient", scopes, patient="p1")
+
+    assert not without.may("Observation", "r") and without.may("Patient", "r")
+    assert with_one.may("Observation", "r") and not with_one.may_on_all("Observation", "r")
+    assert with_one.may_on_all("Patient", "r")
+
+
+@given(scope_texts(), st.sampled_from(TYPES), st.sampled_from("cruds"))
+def test_who_may_on_all_has_no_limit_of_any_kind(text, kind, letter):
+    scopes = Scopes.parse(text)
+    clinician = Caller("u", "user", scopes, patient="p1", fhir_user="Practitioner/x")
+    patient = Caller("u", "user", scopes, patient="p1", fhir_user="Patient/p1")
+
+    for caller in (clinician, patient):
+        if caller.may_on_all(kind, letter):
+            assert "?" not in text and not text.startswith("patient/")
+            assert caller is clinician or text.startswith("system/")

@@ -85,6 +85,10 @@ def test_processes_that_start_together_share_one_key(tmp_path):
         {"aud": None},
         {"studies": "1.2.3"},
         {"scope": ["system/*.rs"]},
+        {"patient": ["1"]},
+        {"patient": ""},
+        {"fhirContext": {"reference": "ImagingStudy/1"}},
+        {"sid": 7},
     ],
     ids=str,
 )
@@ -135,3 +139,27 @@ def test_the_header_is_the_only_place_for_a_token(authority):
         with pytest.raises(Unauthorized) as refusal:
             caller(*values)
         assert refusal.value.challenge.startswith("Bearer")
+
+
+def test_a_token_carries_its_launch(authority):
+    launch = {
+        "patient": "p1",
+        "encounter": "e1",
+        "fhirUser": "Practitioner/x",
+        "fhirContext": [{"reference": "ImagingStudy/1"}],
+        "sid": "s1",
+    }
+
+    caller = authority.verify(
+        authority.mint(subject="u", scope="patient/*.rs", lifetime_s=60, context=launch)
+    )
+
+    assert (caller.patient, caller.encounter, caller.fhir_user) == ("p1", "e1", "Practitioner/x")
+    assert caller.fhir_context == ({"reference": "ImagingStudy/1"},)
+    assert (caller.session, caller.kind) == ("s1", "patient") and caller.token_id
+
+
+@pytest.mark.parametrize("context", [{"iss": "http://evil"}, {"scope": "system/*.rs"}, {"sid": 1}])
+def test_a_launch_cannot_name_what_is_not_its_own(authority, context):
+    with pytest.raises(ValueError, match="launch context"):
+        authority.mint(subject="u", scope="", lifetime_s=60, context=context)
