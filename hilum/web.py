@@ -26,6 +26,7 @@ import ui.ohif
 from access.browser import Cookie, WithSession, caller_by_session, session_of
 from access.caller import Caller
 from access.http import OwnTokens, Verifier, caller_of
+from access.revocation import Revocations
 from access.users import Users
 from archive import Archive
 from dicomweb.config import DicomwebConfig
