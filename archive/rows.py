@@ -66,6 +66,15 @@ class SeriesState:
     instance_count: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class WholeStudy:
+    """A study and all of its series."""
+
+    uid: str
+    study: StudyState
+    series: dict[str, SeriesState]
+
+
 class Batch:
     """Studies and series as they will be after the group."""
 
@@ -96,6 +105,16 @@ class Batch:
         self._merge_series(header)
         self.accepted.append(entry)
         return Stored(key, "stored", header.sop_class)
+
+    def go_on_with(self, whole: WholeStudy) -> None:
+        """Begin from a study as an earlier group left it."""
+        self.studies[whole.uid] = whole.study
+        self.series |= {(whole.uid, uid): state for uid, state in whole.series.items()}
+
+    def only(self, study: str) -> WholeStudy:
+        """One study as it is after the group."""
+        series = {place[1]: state for place, state in self.series.items() if place[0] == study}
+        return WholeStudy(study, self.studies[study], series)
 
     def _merge_study(self, entry: Entry) -> None:
         header = entry.header

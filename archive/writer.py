@@ -1,18 +1,17 @@
-"""One thread that makes stored files durable and visible, a group of callers at a time.
+"""Makes received files durable, then visible: one thread commits a group of them at a time.
 
-While one group is being committed the next one gathers, so that many senders share the cost of
-synchronising files and of a commit; a single sender waits for nobody.
+While one group is being committed the files of the next one are brought to the disk, each by the
+thread of its sender, so that many senders share the cost of a commit; a single sender waits for
+nobody.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import psycopg
 import structlog
@@ -22,25 +21,32 @@ from archive.errors import ArchiveError, ArchiveUnavailable, NotDicom, OutOfSpac
 from archive.files import Files
 from archive.header import Header
 from archive.incoming import Incoming
-from archive.index import enter
+from archive.index import Memory, enter
 from archive.keys import Source, Stored
 from archive.rows import Entry, Outcome
 
 log = structlog.get_logger(__name__)
 
 GROUP = 100
-QUEUE = 1000
+UNANSWERED = 1000
 SYNCHRONISERS = 4
-"""Threads that wait for the disk; it merges what they ask for."""
+"""Threads that wait for the disk for callers that do not; it merges what they ask for."""
 
 
 @dataclass(slots=True)
 class Job:
-    """A finished temporary file waiting for its place; `done` gets the answer."""
+    """A finished temporary file on its way to its place; `done` gets the answer.
+
+    Attributes:
+        place: Where it lies below the root, once it has been moved there.
+        folder: The folder that must be synchronised for its name to last.
+    """
 
     incoming: Incoming
     header: Header
     source: Source
+    place: str = ""
+    folder: Path | None = None
     done: Future[Stored] = field(default_factory=Future)
 
     def refuse(self, error: ArchiveError) -> None:
@@ -50,34 +56,58 @@ class Job:
         self.done.set_exception(error)
 
 
-Placed = tuple[Job, Entry]
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
-
-
 class Writer:
     """Owns the order: move, synchronise files and folders, commit, then tell the callers."""
 
     def __init__(self, files: Files, dsn: str, *, durable: bool) -> None:
         self._files = files
         self._index = OwnConnection(dsn, durable=durable)
-        # Bounded: a full queue makes the senders wait, which TCP passes on to their peers.
-        self._jobs: queue.Queue[Job | None] = queue.Queue(QUEUE)
+        self._memory = Memory()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        # Bounded: too many unanswered jobs make the senders wait, which TCP passes on to their
+        # peers.
+        self._room = threading.Semaphore(UNANSWERED)
         self._pool = ThreadPoolExecutor(SYNCHRONISERS, "archive-sync")
         self._thread = threading.Thread(target=self._run, name="archive-writer", daemon=True)
         self._thread.start()
 
+    def store(self, job: Job) -> Stored:
+        """Carry a job out; raises what the archive refuses.
+
+        The file is brought to the disk by the thread that calls: those of several senders wait
+        for it at the same time.
+        """
+        self._room.acquire()
+        self._bring(job)
+        return job.done.result()
+
     def submit(self, job: Job) -> Future[Stored]:
         """Take a job over; its future raises what the archive refuses."""
-        self._jobs.put(job)
+        self._room.acquire()
+        self._pool.submit(self._bring, job)
         return job.done
 
     def close(self) -> None:
-        """Finish what is queued and end the thread."""
+        """Finish what is under way and end the threads."""
+        self._pool.shutdown()
         self._jobs.put(None)
         self._thread.join()
-        self._pool.shutdown()
         self._index.close()
+
+    def _bring(self, job: Job) -> None:
+        """Move a file to its place, its bytes on the disk; then it waits for its group."""
+        job.done.add_done_callback(lambda _: self._room.release())
+        # The boundary of a thread: whatever it is, no caller may be left waiting for ever.
+        try:
+            job.place = self._files.place(job.header.key, job.header.sha256)
+            job.folder = self._files.keep(job.incoming, job.place)
+        except ArchiveError as error:
+            job.refuse(error)
+        except Exception as error:  # noqa: BLE001
+            log.error("file not brought to its place", error=type(error).__name__)
+            job.refuse(ArchiveUnavailable("the file could not be kept"))
+        else:
+            self._jobs.put(job)
 
     def _run(self) -> None:
         ending = False
@@ -99,75 +129,51 @@ class Writer:
                 self._write_group(jobs)
 
     def _write_group(self, jobs: list[Job]) -> None:
-        # The boundary of the thread: whatever it is, no caller may be left waiting for ever.
+        # The boundary of the thread, as above.
         try:
-            self._commit(self._place(jobs))
+            self._commit(self._synchronised(jobs))
         except Exception as error:  # noqa: BLE001
             log.warning("index refused a group", size=len(jobs), error=type(error).__name__)
             for job in jobs:
                 if not job.done.done():
                     job.refuse(database_error(error))
 
-    def _place(self, jobs: list[Job]) -> list[Placed]:
-        """Bring the files to their places and on the disk, several at a time."""
-        placed: list[Placed] = []
-        folders: dict[Path, ArchiveError | None] = {}
-        moved: list[tuple[Job, str, Path | ArchiveError]] = []
-        for job, place, result in self._all(self._keep, jobs):
-            moved.append((job, place, result))
-            if isinstance(result, Path):
-                folders[result] = None
-        for folder, failure in self._all(self._sync, list(folders)):
-            folders[folder] = failure
-        for job, place, result in moved:
-            failed = result if isinstance(result, ArchiveError) else folders[result]
-            if failed is not None:
-                job.refuse(failed)
-            else:
-                placed.append((job, Entry(job.header, job.source, place)))
-        return placed
+    def _synchronised(self, jobs: list[Job]) -> list[Job]:
+        """Those whose names in their folders will last; the others are refused."""
+        failed: dict[Path, ArchiveError] = {}
+        for folder in {job.folder for job in jobs if job.folder is not None}:
+            try:
+                self._files.sync_folder(folder)
+            except ArchiveError as error:
+                failed[folder] = error
+        for job in jobs:
+            if job.folder in failed:
+                job.refuse(failed[job.folder])
+        return [job for job in jobs if job.folder not in failed]
 
-    def _all(self, task: Callable[[Item], Answer], items: Sequence[Item]) -> Iterable[Answer]:
-        return map(task, items) if len(items) < 2 else self._pool.map(task, items)
-
-    def _keep(self, job: Job) -> tuple[Job, str, Path | ArchiveError]:
-        place = self._files.place(job.header.key, job.header.sha256)
-        try:
-            return job, place, self._files.keep(job.incoming, place)
-        except ArchiveError as error:
-            return job, place, error
-
-    def _sync(self, folder: Path) -> tuple[Path, ArchiveError | None]:
-        try:
-            self._files.sync_folder(folder)
-        except ArchiveError as error:
-            return folder, error
-        return folder, None
-
-    def _commit(self, placed: list[Placed]) -> None:
+    def _commit(self, jobs: list[Job]) -> None:
         """Enter the group; if the database refuses it, each instance alone, to find the one.
 
         A file whose entry failed is left where it is: whether the commit arrived cannot always
         be known, and a file without a row is never served and is swept away later.
         """
-        if not placed:
+        if not jobs:
             return
+        entries = [Entry(job.header, job.source, job.place) for job in jobs]
         try:
-            outcomes = self._index.run(
-                lambda connection: enter(connection, [entry for _, entry in placed])
-            )
+            outcomes = self._index.run(lambda connection: enter(connection, entries, self._memory))
         except psycopg.Error as error:
-            if len(placed) > 1 and not isinstance(error, psycopg.OperationalError):
-                for one in placed:
+            if len(jobs) > 1 and not isinstance(error, psycopg.OperationalError):
+                for one in jobs:
                     self._commit([one])
                 return
-            log.warning("index refused a group", size=len(placed), error=type(error).__name__)
-            for job, _ in placed:
+            log.warning("index refused a group", size=len(jobs), error=type(error).__name__)
+            for job in jobs:
                 job.refuse(database_error(error))
             return
-        for (job, entry), outcome in zip(placed, outcomes, strict=True):
+        for job, outcome in zip(jobs, outcomes, strict=True):
             if not (isinstance(outcome, Stored) and outcome.outcome == "stored"):
-                self._files.discard(entry.place)
+                self._files.discard(job.place)
             self._answer(job, outcome)
 
     def _answer(self, job: Job, outcome: Outcome) -> None:
