@@ -25,6 +25,12 @@ class Unauthorized(AccessError):
         self.challenge = 'Bearer realm="hilum"' + (f', error="{error}"' if error else "")
 
 
+class Undecided(AccessError):
+    """Whether the caller may do this cannot be found out now (HTTP 503)."""
+
+    status = 503
+
+
 class Forbidden(AccessError):
     """The caller is known and may not do this (HTTP 403)."""
 

@@ -33,6 +33,7 @@ from archive.keys import (
     Stored,
 )
 from archive.query import Query
+from archive.standing import Standing
 from archive.store import Archive
 from archive.summary import InstanceSummary, SeriesSummary, StudySummary
 
@@ -65,6 +66,7 @@ __all__ = [
     "SeriesMetadata",
     "SeriesSummary",
     "Source",
+    "Standing",
     "Stored",
     "StudySummary",
     "TooComplex",

@@ -20,7 +20,7 @@ from archive.attributes import (
     STUDY_UID,
     json_name,
 )
-from archive.errors import InvalidUid, MissingAttribute
+from archive.errors import IdentityMismatch, InvalidUid, MissingAttribute, WrongStudy
 from archive.incoming import Sums
 from archive.keys import DicomJson, InstanceKey
 from archive.metadata import JsonWriter
@@ -106,6 +106,16 @@ def _identity(part10: Part10) -> tuple[InstanceKey, str]:
         raise InvalidUid("TransferSyntaxUID is not a valid UID")
     study, series, instance, sop_class = found
     return InstanceKey(study, series, instance), sop_class
+
+
+def check_claims(
+    header: Header, studies: frozenset[str] | None, announced: tuple[str, str] | None
+) -> None:
+    """Raise WrongStudy or IdentityMismatch where an instance is not what its sender may send."""
+    if studies is not None and header.key.study not in studies:
+        raise WrongStudy("the instance belongs to a study outside the permitted ones")
+    if announced is not None and announced != (header.sop_class, header.key.instance):
+        raise IdentityMismatch("the data set names another SOP class or instance")
 
 
 def first(document: DicomJson, tag: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -15,10 +15,10 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from archive import deletion, feed, integrity, query_tags, reading, walking
 from archive.config import ArchiveConfig
 from archive.connection import configure
-from archive.errors import ArchiveError, Corrupted, IdentityMismatch, WrongStudy
+from archive.errors import ArchiveError, Corrupted
 from archive.files import Files
 from archive.frame_reader import FrameReader, frame_reader
-from archive.header import Header, read_header
+from archive.header import check_claims, read_header
 from archive.incoming import Incoming
 from archive.keys import (
     BulkData,
@@ -37,6 +37,7 @@ from archive.match import LevelName
 from archive.proven import Proven
 from archive.query import Query
 from archive.search import search, search_json
+from archive.standing import Standing, standings
 from archive.summary import StudySummary
 from archive.sweep import MIN_AGE_S, Sweeper, sweep
 from archive.workitems import Workitems
@@ -129,17 +130,21 @@ class Archive:
         *,
         studies: frozenset[str] | None = None,
         announced: tuple[str, str] | None = None,
+        judge: Callable[[InstanceKey, DicomJson], None] | None = None,
     ) -> Future[Stored]:
         """As `store`, but does not wait: the answer comes in the future.
 
         The file is the archive's from now on, also when its context ends. What can be refused at
         once is raised here; what the disk or the index refuses is raised by the future.
-        Waits only while the queue of the archive is full.
+        Waits only while the queue of the archive is full, and for `judge`, which is called with
+        the instance's key and what it says of its study, and may raise what it will.
         """
         with incoming.parsed(self._config) as (part10, sums):
             header = read_header(part10, incoming.size, sums)
         try:
-            _check_claims(header, studies, announced)
+            check_claims(header, studies, announced)
+            if judge is not None:
+                judge(header.key, header.study)
             incoming.finish()
         except ArchiveError as error:
             error.key = error.key or header.key
@@ -185,6 +190,11 @@ class Archive:
         """A page as ready JSON texts with RetrieveURLs below `base_url`. Raises QueryError."""
         with self._connection() as connection:
             return search_json(connection, level, query_tags.prepared(connection, query), base_url)
+
+    def standings(self, studies: Collection[str]) -> dict[str, Standing]:
+        """Where those of the studies stand that are stored, by their UIDs."""
+        with self._connection() as connection:
+            return standings(connection, studies)
 
     def instance(self, key: InstanceKey) -> InstanceRecord:
         """One instance. Raises InstanceNotFound."""
@@ -384,12 +394,3 @@ class Archive:
                 yield connection
         except (psycopg.Error, PoolTimeout) as error:
             raise database_error(error) from error
-
-
-def _check_claims(
-    header: Header, studies: frozenset[str] | None, announced: tuple[str, str] | None
-) -> None:
-    if studies is not None and header.key.study not in studies:
-        raise WrongStudy("the instance belongs to a study outside the permitted ones")
-    if announced is not None and announced != (header.sop_class, header.key.instance):
-        raise IdentityMismatch("the data set names another SOP class or instance")

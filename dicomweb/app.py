@@ -25,6 +25,7 @@ from dicomweb.errors import DicomwebError
 from dicomweb.problems import problem_document, problem_response
 from dicomweb.querytags import keep_indexed
 from dicomweb.routes import RULES
+from dicomweb.studies_allowed import OpenOrShut, StudyAccess
 from dicomweb.workitem_channel import channel_route
 
 log = structlog.get_logger(__name__)
@@ -35,6 +36,7 @@ def create_app(
     authenticate: Callable[[Request], Awaitable[Caller]],
     audit: AuditSpool,
     config: DicomwebConfig | None = None,
+    access: StudyAccess | None = None,
 ) -> Starlette:
     """The application to mount at /dicomweb.
 
@@ -43,10 +45,12 @@ def create_app(
         authenticate: gives the caller behind a request, or raises Unauthorized.
         audit: where each store, search, retrieve and denial is recorded.
         config: limits; the defaults suit one machine.
+        access: who may reach which study, for callers that do not reach all of them; without it
+            those reach none.
     """
     config = config or DicomwebConfig()
     decoders = Decoders(config.pixels)
-    door = Door(archive, authenticate, audit, config, decoders)
+    door = Door(archive, authenticate, audit, config, decoders, access or OpenOrShut())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

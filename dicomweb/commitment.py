@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from access import Caller
+from access import Forbidden
 from archive import Archive, ArchiveError, InstanceNotFound
 from archive.keys import DicomJson
 from dicomweb.body import body_of
@@ -33,7 +33,8 @@ async def request_commitment(visit: Visit) -> Response:
     kept.check_free(uid)
     references = _references(await _document(visit), visit.door.config.max_parts)
     kept.check_free(uid)  # another request may have come while the body did
-    work = asyncio.create_task(in_thread(_verify, visit.archive, visit.caller, references))
+    hidden = await _hidden(visit, {uid for _, uid in references})
+    work = asyncio.create_task(in_thread(_verify, visit.archive, hidden, references))
     kept.begin(uid, visit.caller, work)
     return await _answer(visit, offer, work)
 
@@ -94,11 +95,27 @@ def _references(document: DicomJson, most: int) -> list[tuple[str, str]]:
     return [(str(sop_class), str(uid)) for sop_class, uid in pairs]
 
 
-def _verify(archive: Archive, caller: Caller, references: list[tuple[str, str]]) -> DicomJson:
+async def _hidden(visit: Visit, instances: set[str]) -> frozenset[str]:
+    """Studies of the instances that are nobody's business of the caller's."""
+    if visit.caller.studies is None and not visit.is_limited("c"):
+        return frozenset()
+    records = await in_thread(lambda: list(visit.archive.records_of(instances=sorted(instances))))
+    hidden = set()
+    for study in {record.key.study for record in records}:
+        try:
+            await visit.check_study(study, "c")
+        except Forbidden:
+            hidden.add(study)
+    return frozenset(hidden)
+
+
+def _verify(
+    archive: Archive, hidden: frozenset[str], references: list[tuple[str, str]]
+) -> DicomJson:
     """The Storage Commitment Response Module (table J.2-1)."""
     committed, failed = [], []
     for sop_class, uid in references:
-        reason = _reason(archive, caller, sop_class, uid)
+        reason = _reason(archive, hidden, sop_class, uid)
         item = {_SOP_CLASS: _element("UI", sop_class), _SOP_UID: _element("UI", uid)}
         if reason is None:
             committed.append(item)
@@ -108,11 +125,11 @@ def _verify(archive: Archive, caller: Caller, references: list[tuple[str, str]])
     return {name: {"vr": "SQ", "Value": items} for name, items in answer.items() if items}
 
 
-def _reason(archive: Archive, caller: Caller, sop_class: str, uid: str) -> int | None:
+def _reason(archive: Archive, hidden: frozenset[str], sop_class: str, uid: str) -> int | None:
     """Why the instance cannot be committed to; None where its bytes are those that were stored."""
     try:
         found = next(iter(archive.records_of(instances=[uid])), None)
-        if found is None or not caller.may_see_study(found.key.study):
+        if found is None or found.key.study in hidden:
             return NO_SUCH_INSTANCE
         if found.sop_class != sop_class:
             return CLASS_CONFLICT

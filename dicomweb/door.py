@@ -32,13 +32,13 @@ from dicomweb.decoder_pool import Decoders
 from dicomweb.errors import BadRequest, DicomwebError
 from dicomweb.media import MediaRange, parse_accept
 from dicomweb.problems import problem_response
+from dicomweb.studies_allowed import RESOURCE, OpenOrShut, StudyAccess
 
 log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 Interaction = Literal["c", "r", "u", "d", "s"]
 Outcome = Literal["success", "minor", "serious", "major"]
 
-RESOURCE = "ImagingStudy"
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*", re.ASCII)
 _BULK_PATH = re.compile(r"[0-9A-Fa-f]{8}(/[1-9][0-9]{0,8}/[0-9A-Fa-f]{8}){0,64}", re.ASCII)
 _UIDS_IN_PATHS = ("study", "series", "instance", "workitem", "transaction")
@@ -60,6 +60,7 @@ class Door:
     audit: AuditSpool
     config: DicomwebConfig
     decoders: Decoders
+    access: StudyAccess = field(default_factory=OpenOrShut)
     commitments: Commitments = field(default_factory=Commitments)
 
     def base_url(self, request: Request) -> str:
@@ -91,6 +92,27 @@ class Visit:
         """The instance that the path names."""
         return InstanceKey(self.study or "", self.series or "", self.instance or "")
 
+    def is_limited(self, letter: Interaction) -> bool:
+        """Whether the caller reaches only some studies with this letter."""
+        return not self.caller.may_on_all(RESOURCE, letter)
+
+    async def check_study(self, study: str, letter: Interaction) -> None:
+        """Raise Forbidden unless the caller may do this to the study, stored here or not."""
+        if not self.caller.may_see_study(study):
+            raise Forbidden("the token is limited to other studies")
+        if self.is_limited(letter) and not await self.door.access.may(self.caller, study, letter):
+            raise Forbidden("the token does not grant this study")
+
+    async def studies(self, letter: Interaction) -> frozenset[str] | None:
+        """The only studies that the caller reaches with this letter; None for all."""
+        own = self.caller.studies
+        if not self.is_limited(letter):
+            return own
+        found = await self.door.access.visible(self.caller, letter)
+        if found is None or own is None:
+            return own if found is None else found
+        return found & own
+
     @property
     def accept(self) -> list[MediaRange]:
         """What the client takes: the accept query parameter goes before the header."""
@@ -116,6 +138,9 @@ class Rule:
         handler: Makes the answer.
         summary: What it does, for the capabilities document.
         resource: FHIR resource type whose scope opens this row.
+        asks: The handler itself asks about each study that it touches; without this a caller
+            that reaches only some studies is let in only where the path names one.
+        other: A second letter that opens the row to such a caller; the handler tells them apart.
     """
 
     method: str
@@ -124,6 +149,8 @@ class Rule:
     handler: Handler
     summary: str = ""
     resource: str = RESOURCE
+    asks: bool = False
+    other: Interaction | None = None
 
 
 async def in_thread(call: Callable[..., Result], *arguments: object) -> Result:
@@ -140,7 +167,7 @@ def endpoint(door: Door, rule: Rule) -> Endpoint:
         try:
             caller = await door.authenticate(request)
             visit = _visit(door, request, caller)
-            _authorise(visit, rule)
+            await _authorise(visit, rule)
             response = await rule.handler(visit)
             await _record(door, request, rule, caller, _outcome(response.status_code))
         except ClientDisconnect:
@@ -196,11 +223,18 @@ def is_uid(text: str) -> bool:
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
-def _authorise(visit: Visit, rule: Rule) -> None:
-    if not visit.caller.may(rule.resource, rule.interaction):
-        raise Forbidden(f"the token does not grant {rule.resource}.{rule.interaction}")
-    if visit.study is not None and not visit.caller.may_see_study(visit.study):
+async def _authorise(visit: Visit, rule: Rule) -> None:
+    caller, letter = visit.caller, rule.interaction
+    if not caller.may(rule.resource, letter):
+        if rule.other is None or not caller.may(rule.resource, rule.other):
+            raise Forbidden(f"the token does not grant {rule.resource}.{letter}")
+        letter = rule.other
+    if visit.study is not None and not rule.asks:
+        await visit.check_study(visit.study, letter)
+    elif visit.study is not None and not caller.may_see_study(visit.study):
         raise Forbidden("the token is limited to other studies")
+    elif not rule.asks and not caller.may_on_all(rule.resource, letter):
+        raise Forbidden("a token that is limited to a patient or a filter is not for this")
 
 
 async def _refuse(
@@ -247,6 +281,7 @@ async def _record(
         caller=caller,
         at=datetime.now(UTC),
         study=study if study is None else study[:64],
+        patient=None if caller is None or not caller.patient else f"Patient/{caller.patient}",
         resource=request.url.path[:400],
         # Which attributes were asked for, not their values: those name patients.
         query="&".join(names)[:400] or None,

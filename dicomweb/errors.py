@@ -5,6 +5,8 @@ Texts may name UIDs, attributes and limits. They reach the client, so no patient
 
 from __future__ import annotations
 
+from archive.keys import InstanceKey
+
 
 class DicomwebError(Exception):
     """Root of the door's errors; HTTP statuses are in problems.py.
@@ -44,6 +46,22 @@ class TransactionInUse(DicomwebError):
 
 class NotFound(DicomwebError):
     """What the path names is not there, or not the caller's."""
+
+
+class RefusedInstance(DicomwebError):
+    """One instance of a store request is refused; `key` names it."""
+
+    def __init__(self, text: str, key: InstanceKey | None) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+class NotGranted(RefusedInstance):
+    """The token does not let this instance join its study."""
+
+
+class NotDecided(RefusedInstance):
+    """Whether the instance may join its study cannot be found out now."""
 
 
 class NotAcceptable(DicomwebError):

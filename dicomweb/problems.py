@@ -10,13 +10,14 @@ import orjson
 from starlette.responses import Response
 
 import archive
-from access import Forbidden, Unauthorized
+from access import Forbidden, Unauthorized, Undecided
 from access.audit import AuditUnavailable
 from dicomweb import errors
 
 # Failure reasons of PS3.18 table I.2-2; 0111 is the C-STORE status of PS3.7 C.4.2.1.4.
 PROCESSING_FAILURE = 0x0110
 DUPLICATE_INSTANCE = 0x0111
+NOT_AUTHORIZED = 0x0124
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
@@ -63,6 +64,7 @@ PROBLEMS: dict[type[Exception], Problem] = {
     Unauthorized: Problem(401, advice="Send a bearer token of this server, or log in."),
     Forbidden: Problem(403, advice="Ask for a token with the scope or the study that is named."),
     AuditUnavailable: Problem(503, advice=_AGAIN),
+    Undecided: Problem(503, advice=_AGAIN),
     # this door
     errors.BadRequest: Problem(400, advice=_FORM),
     errors.MalformedMultipart: Problem(400, CANNOT_UNDERSTAND, _FORM),
@@ -73,6 +75,9 @@ PROBLEMS: dict[type[Exception], Problem] = {
     ),
     errors.NotFound: Problem(404),
     errors.TransactionInUse: Problem(409, advice="Choose a new Transaction UID."),
+    errors.RefusedInstance: Problem(403, NOT_AUTHORIZED),
+    errors.NotGranted: Problem(403, NOT_AUTHORIZED, "Store studies of the token's own patient."),
+    errors.NotDecided: Problem(503, advice=_AGAIN),
     errors.NotAcceptable: Problem(406, advice="Accept one of the types in `offered`, or */*."),
     errors.NotRenderable: Problem(406),
 }

@@ -25,9 +25,9 @@ INSTANCE = SERIES + "/instances/{instance}"
 FRAMES = INSTANCE + "/frames/{numbers}"
 
 SEARCHES = (
-    Rule("GET", "/studies", "s", search.search_studies, "Search for studies"),
-    Rule("GET", "/series", "s", search.search_series, "Search for series of every study"),
-    Rule("GET", "/instances", "s", search.search_instances, "Search for instances of every study"),
+    Rule("GET", "/studies", "s", search.search_studies, "Search for studies", asks=True),
+    Rule("GET", "/series", "s", search.search_series, "Search for series", asks=True),
+    Rule("GET", "/instances", "s", search.search_instances, "Search for instances", asks=True),
     Rule("GET", STUDY + "/series", "s", search.search_series, "Search for series of a study"),
     Rule("GET", STUDY + "/instances", "s", search.search_instances, "Search in a study"),
     Rule("GET", SERIES + "/instances", "s", search.search_instances, "Search in a series"),
@@ -51,8 +51,8 @@ RETRIEVALS = (
     Rule("GET", FRAMES + "/thumbnail", "r", rendered.thumbnail, "Thumbnail of a frame"),
 )
 STORES = (
-    Rule("POST", "/studies", "c", store.store, "Store instances"),
-    Rule("POST", STUDY, "c", store.store, "Store instances of one study"),
+    Rule("POST", "/studies", "c", store.store, "Store instances", asks=True, other="u"),
+    Rule("POST", STUDY, "c", store.store, "Store to one study", asks=True, other="u"),
 )
 DELETIONS = tuple(
     Rule("DELETE", path, "d", delete.delete, f"Delete {what}")
@@ -60,11 +60,11 @@ DELETIONS = tuple(
 )
 COMMITMENT = "/commitment-requests/{transaction}"
 OTHERS = (
-    Rule("GET", "/wado", "r", wado_uri.wado, "Retrieve by WADO-URI"),
+    Rule("GET", "/wado", "r", wado_uri.wado, "Retrieve by WADO-URI", asks=True),
     Rule("GET", "/changefeed", "s", changefeed.changes, "Changes in order"),
     Rule("GET", "/changefeed/latest", "s", changefeed.latest, "Sequence of the newest change"),
-    Rule("POST", COMMITMENT, "c", commitment.request_commitment, "Request storage commitment"),
-    Rule("GET", COMMITMENT, "c", commitment.check_result, "Result of storage commitment"),
+    Rule("POST", COMMITMENT, "c", commitment.request_commitment, "Commit to storage", asks=True),
+    Rule("GET", COMMITMENT, "c", commitment.check_result, "Result of commitment", asks=True),
 )
 # Kept attributes are the searches' configuration: who may change FHIR's own may change these.
 TAGS, ADMIN = "/extendedquerytags", "SearchParameter"

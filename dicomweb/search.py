@@ -47,7 +47,9 @@ async def _search(visit: Visit, level: Level) -> Response:
     check_charset(visit.request.query_params.getlist("charset"))
     offer = choose(visit.accept, _FORMS)
     try:
-        question = question_of(visit)
+        # A study in the path has been asked about before.
+        seen = visit.caller.studies if visit.study is not None else await visit.studies("s")
+        question = question_of(visit, seen)
         base = visit.door.base_url(visit.request)
         page = await in_thread(visit.archive.page, level, question.query, base)
     except QueryError as error:
@@ -81,8 +83,8 @@ class Question:
     multiple_values: bool = False
 
 
-def question_of(visit: Visit) -> Question:
-    """Read the query parameters.
+def question_of(visit: Visit, studies: frozenset[str] | None) -> Question:
+    """Read the query parameters; only `studies` are searched.
 
     Raises:
         BadRequest: a parameter is not of its form.
@@ -118,7 +120,7 @@ def question_of(visit: Visit) -> Question:
         limit=most if asked is None else min(asked, most),
         offset=paging.get("offset", 0),
         fuzzy=switches["fuzzymatching"],
-        studies=visit.caller.studies,
+        studies=studies,
         count=capped,
     )
     return Question(asked, query, switches["multiplevaluematching"])

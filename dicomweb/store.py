@@ -39,6 +39,7 @@ from dicomweb.media import (
 from dicomweb.multipart import Event, MultipartParser, PartBegin, PartData, PartEnd
 from dicomweb.store_answer import FORMS, Failure, Outcome, answer
 from dicomweb.store_bulk import BulkIntake, key_of
+from dicomweb.store_judge import StoreJudge, hidden
 from dicomweb.xml import DICOM_XML
 
 # Bytes that are collected before one hop to a thread: a hop costs about as much as writing 64 KiB.
@@ -76,6 +77,7 @@ class _Intake:
         self._source = Source("stow", address=caller.address, subject=caller.subject)
         own = frozenset({visit.study}) if visit.study is not None else None
         self._studies = own if own is not None else caller.studies
+        self._judge = StoreJudge(visit) if visit.is_limited("c") else None
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -176,6 +178,10 @@ class _Intake:
                 self._slots.release()
             stored: Stored = await asyncio.wrap_future(future)
             return stored
+        except PlacementConflict as error:
+            if self._judge is not None:  # the place that the UID has may not be the caller's
+                return Failure(hidden(error))
+            return Failure(error, await in_thread(self._sop_class, upload.incoming, error))
         except (ArchiveError, DicomwebError) as error:
             return Failure(error, await in_thread(self._sop_class, upload.incoming, error))
         finally:
@@ -191,7 +197,9 @@ class _Intake:
         if upload.pending:
             upload.incoming.write(upload.pending)
             upload.pending = bytearray()
-        return self._visit.archive.submit(upload.incoming, self._source, studies=self._studies)
+        return self._visit.archive.submit(
+            upload.incoming, self._source, studies=self._studies, judge=self._judge
+        )
 
     def _sop_class(
         self, incoming: Incoming | None, error: ArchiveError | DicomwebError

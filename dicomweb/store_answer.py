@@ -27,7 +27,7 @@ _RETRIEVE_URL, _SOP_CLASS, _SOP_UID = "00081190", "00081150", "00081155"
 _FAILED, _STORED, _OTHER_FAILURES = "00081198", "00081199", "0008119A"
 _REASON = "00081197"
 # What a whole request may be answered with; anything mixed is a conflict.
-_WHOLE = frozenset({400, 413, 415, 503, 507})
+_WHOLE = frozenset({400, 403, 413, 415, 503, 507})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from access import Forbidden
 from archive import InstanceNotFound, Query
 from archive.keys import DicomJson
 from dicomweb.door import Visit, in_thread, is_uid
@@ -58,8 +57,7 @@ async def _uids(visit: Visit, parameters: Mapping[str, str]) -> dict[str, str]:
             raise BadRequest(f"{key} is missing or not a valid UID")
     # From here on the audit record names the study, as with every other request.
     visit.request.scope["path_params"] = uids
-    if not visit.caller.may_see_study(uids["study"]):
-        raise Forbidden("the token is limited to other studies")
+    await visit.check_study(uids["study"], "r")
     if not uids["series"]:
         found = await in_thread(_find, visit, uids)
         uids["series"] = found["0020000E"]["Value"][0]

@@ -167,6 +167,8 @@ async def authorised(socket: WebSocket, door: Door) -> Caller:
     caller = await door.authenticate(_as_request(socket))
     if not caller.may("Task", "r"):
         raise Forbidden("the token does not grant Task.r")
+    if not caller.may_on_all("Task", "r"):
+        raise Forbidden("a token that is limited to a patient or a filter is not for this")
     return caller
 
 

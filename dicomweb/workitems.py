@@ -121,7 +121,7 @@ async def request_cancel(visit: Visit) -> Response:
 
 async def search(visit: Visit) -> Response:
     """GET /workitems: 200, 204 without a match, 206 where the server gave fewer than asked for."""
-    question = question_of(visit)
+    question = question_of(visit, visit.caller.studies)
     page = await in_thread(workitems(visit).search, question.query)
     if not page.items:
         return Response(status_code=204)
