@@ -52,9 +52,16 @@ class AuditEventKind(StrEnum):
     FHIR_WRITE = "fhir-write"
     EXPORT = "export"
     LOGIN = "login"
+    LOGOUT = "logout"
+    TOKEN = "token"
+    REVOKE = "revoke"
+    NOTIFY = "notify"
     DENIED = "denied"
     START = "start"
     STOP = "stop"
+    REPAIR = "repair"
+    RETIRE = "retire"
+    ANCHOR = "anchor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,9 +23,16 @@ TYPES = {
     AuditEventKind.FHIR_WRITE: codes.AUDIT_REST,
     AuditEventKind.EXPORT: codes.AUDIT_EXPORT,
     AuditEventKind.LOGIN: codes.AUDIT_LOGIN,
+    AuditEventKind.LOGOUT: codes.AUDIT_LOGIN,
+    AuditEventKind.TOKEN: codes.AUDIT_LOGIN,
+    AuditEventKind.REVOKE: codes.AUDIT_LOGIN,
+    AuditEventKind.NOTIFY: codes.AUDIT_EXPORT,
     AuditEventKind.DENIED: codes.AUDIT_ALERT,
     AuditEventKind.START: codes.AUDIT_APPLICATION,
     AuditEventKind.STOP: codes.AUDIT_APPLICATION,
+    AuditEventKind.REPAIR: codes.AUDIT_APPLICATION,
+    AuditEventKind.RETIRE: codes.AUDIT_APPLICATION,
+    AuditEventKind.ANCHOR: codes.AUDIT_APPLICATION,
 }
 WRITE_SUBTYPES = {"C": codes.REST_CREATE, "U": codes.REST_UPDATE, "D": codes.REST_DELETE}
 
