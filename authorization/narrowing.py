@@ -6,10 +6,10 @@ A scope of SMART v1 that is granted comes back in v1 (SMART App Launch 2.2, sect
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 
 from access.roles import scopes_of
-from access.scopes import Grant, Scopes
+from access.scopes import Context, Filter, Grant, Scopes
 from access.users import User
 
 # Scopes that name no resources.
@@ -26,27 +26,14 @@ PLAIN = frozenset(
         "offline_access",
     }
 )
-PERSONAL = ("patient", "user")
-_LETTERS = "cruds"
-_V1 = {"read": "rs", "write": "cud", "*": "cruds"}
-_Filter = frozenset[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Right:
-    """One understood scope; an empty filter lets everything pass."""
-
-    context: str
-    kind: str
-    letters: frozenset[str]
-    filter: _Filter
+PERSONAL: tuple[Context, ...] = ("patient", "user")
+_V1 = (("*", frozenset("cruds")), ("read", frozenset("rs")), ("write", frozenset("cud")))
 
 
 def narrow(requested: str, allowed: str) -> str:
     """The part of the requested scopes that the allowed ones contain, in the requested order."""
-    limits = _rights(Scopes.parse(allowed).grants)
-    plain = set(allowed.split()) & PLAIN
-    return _joined(_narrowed(one, limits, plain) for one in requested.split())
+    plain = PLAIN.intersection(allowed.split())
+    return _narrowed(requested, Scopes.parse(allowed).grants, plain)
 
 
 def narrowed_to_user(requested: str, user: User) -> str:
@@ -56,18 +43,17 @@ def narrowed_to_user(requested: str, user: User) -> str:
     its user sees. `system/` is not a person's to give.
     """
     limits = [
-        _Right(context, right.kind, right.letters, right.filter)
-        for right in _rights(scopes_of(user.role).grants)
+        replace(grant, context=context)
+        for grant in scopes_of(user.role).grants
         for context in PERSONAL
     ]
-    return _joined(_narrowed(one, limits, PLAIN) for one in requested.split())
+    return _narrowed(requested, limits, PLAIN)
 
 
 def covers(outer: str, inner: str) -> bool:
     """Whether each of the inner scopes lies whole within the outer ones."""
-    limits = _rights(Scopes.parse(outer).grants)
-    plain = set(outer.split())
-    return all(_is_covered(one, limits, plain) for one in inner.split())
+    limits = Scopes.parse(outer).grants
+    return all(_is_covered(one, limits, outer.split()) for one in inner.split())
 
 
 def is_understood(scope: str) -> bool:
@@ -75,92 +61,85 @@ def is_understood(scope: str) -> bool:
     return scope in PLAIN or bool(Scopes.parse(scope).grants)
 
 
-def _narrowed(scope: str, limits: Iterable[_Right], plain: Iterable[str]) -> list[str]:
-    if scope in PLAIN:
-        return [scope] if scope in plain else []
+def _narrowed(requested: str, limits: Iterable[Grant], plain: Iterable[str]) -> str:
     found: list[str] = []
-    for right in _rights(Scopes.parse(scope).grants):
-        parts = _without_repeats(_parts(right, limits))
-        if right in parts:
-            return [scope]
-        is_v1 = scope.partition(".")[2] in _V1
-        for part in parts:
-            found += _texts(part, is_v1)
-    return found
+    for scope in requested.split():
+        if scope in PLAIN:
+            found += [scope] if scope in plain else []
+            continue
+        for grant in Scopes.parse(scope).grants:
+            parts = _parts(grant, limits)
+            if grant in parts:
+                found.append(scope)
+            else:
+                found += [text for part in _without_repeats(parts) for text in _texts(part)]
+    return " ".join(dict.fromkeys(found))
 
 
-def _is_covered(scope: str, limits: Iterable[_Right], plain: Iterable[str]) -> bool:
+def _is_covered(scope: str, limits: Iterable[Grant], plain: Iterable[str]) -> bool:
     if scope in PLAIN:
         return scope in plain
-    rights = _rights(Scopes.parse(scope).grants)
-    return bool(rights) and all(right in _parts(right, limits) for right in rights)
+    grants = Scopes.parse(scope).grants
+    return bool(grants) and all(grant in _parts(grant, limits) for grant in grants)
 
 
-def _parts(asked: _Right, limits: Iterable[_Right]) -> list[_Right]:
-    """What of one right lies within the limits; letters of one type and filter together."""
-    letters: dict[tuple[str, _Filter], frozenset[str]] = {}
+def _parts(asked: Grant, limits: Iterable[Grant]) -> list[Grant]:
+    """What of one grant lies within the limits; letters of one type and filter together."""
+    letters: dict[tuple[str, Filter | None], frozenset[str]] = {}
     for limit in limits:
-        common = asked.letters & limit.letters
+        common = asked.interactions & limit.interactions
         if limit.context != asked.context or not common:
             continue
-        if "*" not in (asked.kind, limit.kind) and asked.kind != limit.kind:
+        kinds = {asked.resource_type, limit.resource_type}
+        if len(kinds) > 1 and "*" not in kinds:
             continue
-        kind = limit.kind if asked.kind == "*" else asked.kind
+        kind = limit.resource_type if asked.resource_type == "*" else asked.resource_type
         key = kind, _both(asked.filter, limit.filter)
         letters[key] = letters.get(key, frozenset()) | common
-    return [_Right(asked.context, kind, some, how) for (kind, how), some in letters.items()]
+    return sorted(
+        (
+            replace(asked, resource_type=kind, interactions=some, filter=how)
+            for (kind, how), some in letters.items()
+        ),
+        key=str,
+    )
 
 
-def _both(one: _Filter, other: _Filter) -> _Filter:
+def _both(one: Filter | None, other: Filter | None) -> Filter | None:
     """Both conditions; one that another of the same parameter implies is left out."""
-    pairs = one | other
+    pairs = {*(one or ()), *(other or ())}
     values = {pair: frozenset(pair[1].split(",")) for pair in pairs}
-    return frozenset(
+    kept = sorted(
         pair
         for pair in pairs
         if not any(pair[0] == less[0] and values[less] < values[pair] for less in pairs)
     )
+    return tuple(kept) or None
 
 
-def _without_repeats(parts: list[_Right]) -> list[_Right]:
-    """Without letters that a wider part of the same right grants."""
+def _without_repeats(parts: list[Grant]) -> list[Grant]:
+    """Without letters that a wider part of the same grant gives."""
     kept = []
     for part in parts:
-        rest = part.letters
+        rest = part.interactions
         for wide in parts:
-            if wide != part and wide.kind in ("*", part.kind) and wide.filter <= part.filter:
-                rest -= wide.letters
+            is_wider = wide.resource_type in ("*", part.resource_type) and set(
+                wide.filter or ()
+            ) <= set(part.filter or ())
+            if wide != part and is_wider:
+                rest -= wide.interactions
         if rest:
-            kept.append(_Right(part.context, part.kind, rest, part.filter))
+            kept.append(replace(part, interactions=rest))
     return kept
 
 
-def _texts(right: _Right, is_v1: bool) -> list[str]:
-    letters, words = right.letters, []
-    if is_v1 and not right.filter:
-        for word, meaning in (("*", "cruds"), ("read", "rs"), ("write", "cud")):
-            if letters and letters >= frozenset(meaning):
-                words.append(word)
-                letters -= frozenset(meaning)
+def _texts(grant: Grant) -> list[str]:
+    """One grant as scopes; with words of v1, as far as they go, when it was asked for in v1."""
+    letters, found = grant.interactions, []
+    for word, meaning in _V1 if grant.word is not None and grant.filter is None else ():
+        if letters >= meaning:
+            found.append(str(replace(grant, word=word)))
+            letters -= meaning
     if letters:
-        words.append("".join(one for one in _LETTERS if one in letters))
-    query = "&".join(f"{name}={value}" for name, value in sorted(right.filter))
-    tail = f"?{query}" if query else ""
-    return [f"{right.context}/{right.kind}.{word}{tail}" for word in words]
-
-
-def _rights(grants: Iterable[Grant]) -> list[_Right]:
-    found = [
-        _Right(
-            grant.context,
-            grant.resource_type,
-            frozenset(grant.interactions),
-            frozenset(getattr(grant, "filter", None) or ()),
-        )
-        for grant in grants
-    ]
-    return sorted(found, key=lambda right: (right.context, right.kind, sorted(right.letters)))
-
-
-def _joined(parts: Iterable[list[str]]) -> str:
-    return " ".join(dict.fromkeys(one for part in parts for one in part))
+        found.append(str(replace(grant, interactions=letters, word=None)))
+    return found

@@ -1,0 +1,180 @@
+"""The authorizations that people gave: their codes, refresh tokens and end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from authorization.clients import MIGRATIONS, SCHEMA
+from authorization.context import LaunchContext
+from authorization.errors import AuthorizationError
+from authorization.requests import digest
+from database import migrate
+
+_TOKEN_BYTES = 32
+# What ended so long ago is forgotten; nothing that was issued on it can be alive.
+_KEPT = timedelta(days=30)
+_COLUMNS = (
+    b"approval.sid, approval.client_id, approval.username, approval.fhir_user, approval.scope,"
+    b" approval.context, approval.nonce, approval.redirect_uri, approval.code_challenge,"
+    b" approval.session_sha256, approval.created_at"
+)
+
+
+class Reused(AuthorizationError):
+    """A code or refresh token came a second time: somebody has a copy.
+
+    Attributes:
+        sid: of the authorization, which has ended by this.
+    """
+
+    def __init__(self, sid: str) -> None:
+        super().__init__("used before; everything that was issued on it has ended")
+        self.sid = sid
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One authorization: who let which app do what."""
+
+    sid: str
+    client_id: str
+    username: str
+    fhir_user: str | None
+    scope: str
+    context: LaunchContext
+    nonce: str | None
+    redirect_uri: str
+    code_challenge: str
+    session_sha256: bytes | None
+    created_at: datetime
+
+    def has(self, scope: str) -> bool:
+        """Whether this very scope was granted."""
+        return scope in self.scope.split()
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A refresh token that could be used now, and what it was issued on."""
+
+    token: str
+    approval: Approval
+    issued_at: datetime
+    expires_at: datetime
+
+
+class Approvals:
+    """The table of authorizations. Blocking: call it from a thread."""
+
+    def __init__(self, dsn: str) -> None:
+        migrate(dsn, SCHEMA, MIGRATIONS)
+        self._dsn = dsn
+
+    def take(self, code: str, client_id: str) -> Approval | None:
+        """The authorization of a code, which is used up by this; None: no such code.
+
+        Raises Reused: it was used before.
+        """
+        with self._open() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute(
+                b"update authorization_server.approval set code_used_at = now()"
+                b" where code_sha256 = %s and client_id = %s and code_used_at is null"
+                b" and code_expires_at > now() and revoked_at is null returning " + _COLUMNS,
+                [digest(code), client_id],
+            ).fetchone()
+            if row is not None:
+                return _approval(row)
+            again = cursor.execute(
+                b"select sid from authorization_server.approval"
+                b" where code_sha256 = %s and code_used_at is not null",
+                [digest(code)],
+            ).fetchone()
+        if again is not None:
+            self.revoke(again["sid"])
+            raise Reused(again["sid"])
+        return None
+
+    def issue_refresh(self, sid: str, lifetime_s: float) -> str:
+        """A new refresh token on an authorization."""
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        with self._open() as connection:
+            _forget(connection)
+            connection.execute(
+                b"insert into authorization_server.refresh (token_sha256, sid, expires_at)"
+                b" values (%s, %s, now() + %s)",
+                [digest(token), sid, timedelta(seconds=lifetime_s)],
+            )
+        return token
+
+    def find_refresh(self, token: str) -> RefreshToken | None:
+        """A refresh token that is neither used, nor too old, nor ended.
+
+        Raises Reused: it was followed by another one; the whole family has ended.
+        """
+        with self._open() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute(
+                b"select issued_at, expires_at, expires_at <= now() as is_old, used_at,"
+                b" revoked_at, "
+                + _COLUMNS
+                + b" from authorization_server.refresh join authorization_server.approval"
+                b" using (sid) where token_sha256 = %s",
+                [digest(token)],
+            ).fetchone()
+        if row is None:
+            return None
+        issued_at, expires_at = row.pop("issued_at"), row.pop("expires_at")
+        is_old, used_at, revoked_at = row.pop("is_old"), row.pop("used_at"), row.pop("revoked_at")
+        if used_at is not None:
+            self.revoke(row["sid"])
+            raise Reused(row["sid"])
+        if is_old or revoked_at is not None:
+            return None
+        return RefreshToken(token, _approval(row), issued_at, expires_at)
+
+    def use_refresh(self, token: RefreshToken) -> None:
+        """Use up a refresh token, once. Raises Reused: somebody else was faster."""
+        with self._open() as connection:
+            done = connection.execute(
+                b"update authorization_server.refresh set used_at = now()"
+                b" where token_sha256 = %s and used_at is null",
+                [digest(token.token)],
+            )
+            used = bool(done.rowcount)
+        if not used:
+            self.revoke(token.approval.sid)
+            raise Reused(token.approval.sid)
+
+    def revoke(self, sid: str) -> None:
+        """End an authorization: nothing more is issued on it."""
+        with self._open() as connection:
+            connection.execute(
+                b"update authorization_server.approval set revoked_at = now()"
+                b" where sid = %s and revoked_at is null",
+                [sid],
+            )
+
+    @contextmanager
+    def _open(self) -> Iterator[psycopg.Connection[Any]]:
+        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+            yield connection
+
+
+def _forget(connection: psycopg.Connection[Any]) -> None:
+    connection.execute(
+        b"delete from authorization_server.approval where created_at < now() - %s and not exists"
+        b" (select from authorization_server.refresh where refresh.sid = approval.sid"
+        b" and refresh.expires_at > now())",
+        [_KEPT],
+    )
+
+
+def _approval(row: dict[str, Any]) -> Approval:
+    return Approval(**{**row, "context": LaunchContext.from_json(row["context"])})
