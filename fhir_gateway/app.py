@@ -21,6 +21,7 @@ from fhir_gateway.facade import Facade
 from fhir_gateway.model import ModelSource
 from fhir_gateway.outcome import Refusal, fhir_response
 from fhir_gateway.schema import make_pool, migrate
+from fhir_gateway.study_access import NotesChanges
 from fhir_gateway.upstream import Upstream, store_away
 from records import Records, RecordsError
 
@@ -58,6 +59,7 @@ def create_app(config: GatewayConfig, authority: TokenAuthority, audit: AuditSpo
     app = FastAPI(
         title="Hilum FHIR", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
+    app.add_middleware(NotesChanges, pool=pool)
     if config.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 
 import dicomweb.app
 import fhir_gateway.app
+import fhir_gateway.study_access
 import inference.hook
 import reports.hook
 import ui.landing
@@ -81,13 +82,15 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
         pixels=wiring.pixels_config(settings),
     )
     authenticate = _authenticator(OwnTokens(authority), login.cookie)
-    pixels = dicomweb.app.create_app(archive, authenticate, audit, limits)
+    access = fhir_gateway.study_access.make(gateway, archive)
+    pixels = dicomweb.app.create_app(archive, authenticate, audit, limits, access)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Starlette runs no lifespan of a mounted application: that is for us to do.
         async with (
             queue.open_async(),
+            access.opened(),
             fhir.router.lifespan_context(fhir),
             pixels.router.lifespan_context(pixels),
             _in_background(services),
