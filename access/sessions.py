@@ -97,6 +97,14 @@ class Sessions:
                 self._known[digest] = (time.monotonic(), found)
         return found
 
+    def lives(self, token_sha256: bytes) -> bool:
+        """Whether the session whose token has this hash is open, kept alive by this.
+
+        What an app may do only while its user is signed in goes by the hash: nobody but the
+        browser keeps the token itself.
+        """
+        return self._look_up(token_sha256) is not None
+
     def close(self, token: str) -> None:
         """End a session."""
         digest = _digest(token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -63,12 +63,19 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """A refresh token that could be used now, and what it was issued on."""
+    """A refresh token, and what it was issued on.
 
-    token: str
+    Attributes:
+        is_used: it was followed by another one.
+        is_live: it can be used now.
+    """
+
+    token: str = field(repr=False)
     approval: Approval
     issued_at: datetime
     expires_at: datetime
+    is_used: bool
+    is_live: bool
 
 
 class Approvals:
@@ -119,10 +126,18 @@ class Approvals:
 
         Raises Reused: it was followed by another one; the whole family has ended.
         """
+        found = self.look_at_refresh(token)
+        if found is not None and found.is_used:
+            self.revoke(found.approval.sid)
+            raise Reused(found.approval.sid)
+        return found if found is not None and found.is_live else None
+
+    def look_at_refresh(self, token: str) -> RefreshToken | None:
+        """A refresh token in whatever state; looking at it changes nothing."""
         with self._open() as connection, connection.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(
-                b"select issued_at, expires_at, expires_at <= now() as is_old, used_at,"
-                b" revoked_at, "
+                b"select issued_at, expires_at, used_at is not null as is_used,"
+                b" used_at is null and revoked_at is null and expires_at > now() as is_live, "
                 + _COLUMNS
                 + b" from authorization_server.refresh join authorization_server.approval"
                 b" using (sid) where token_sha256 = %s",
@@ -130,14 +145,8 @@ class Approvals:
             ).fetchone()
         if row is None:
             return None
-        issued_at, expires_at = row.pop("issued_at"), row.pop("expires_at")
-        is_old, used_at, revoked_at = row.pop("is_old"), row.pop("used_at"), row.pop("revoked_at")
-        if used_at is not None:
-            self.revoke(row["sid"])
-            raise Reused(row["sid"])
-        if is_old or revoked_at is not None:
-            return None
-        return RefreshToken(token, _approval(row), issued_at, expires_at)
+        own = {name: row.pop(name) for name in ("issued_at", "expires_at", "is_used", "is_live")}
+        return RefreshToken(token=token, approval=_approval(row), **own)
 
     def use_refresh(self, token: RefreshToken) -> None:
         """Use up a refresh token, once. Raises Reused: somebody else was faster."""

@@ -1,0 +1,143 @@
+"""What is handed out: access tokens, refresh tokens and id_tokens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from joserfc import jwt
+
+from access.sessions import Sessions
+from access.tokens import LEEWAY_S, TokenAuthority
+from access.users import User, UserError, Users
+from authorization.approvals import Approval, Approvals
+from authorization.clients import REFRESH, Client
+from authorization.config import AuthorizationConfig
+from authorization.identity_keys import ALGORITHM, IdentityKeys
+from authorization.narrowing import narrowed_to_user
+
+_IDENTITY_S = 600
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """Issues on authorizations and to backends, and ends what was issued."""
+
+    config: AuthorizationConfig
+    authority: TokenAuthority
+    approvals: Approvals
+    users: Users
+    sessions: Sessions
+    keys: IdentityKeys
+
+    def user_of(self, approval: Approval) -> User | None:
+        """Whose authorization it is; None: may not sign in any more."""
+        try:
+            user = self.users.find(approval.username)
+        except UserError:
+            return None
+        return None if user.disabled else user
+
+    def is_alive(self, approval: Approval) -> bool:
+        """Whether refreshing may go on: online access ends with the session of its browser."""
+        if approval.has("offline_access"):
+            return True
+        session = approval.session_sha256
+        return session is not None and self.sessions.lives(session)
+
+    def tokens(self, approval: Approval, user: User, client: Client, scope: str) -> dict[str, Any]:
+        """The token response of an authorization (SMART App Launch 2.2, section 2.0.10).
+
+        Args:
+            approval: that was given.
+            user: who gave it; what they may not do any more is left out.
+            client: whom it was given to.
+            scope: all of it, or less.
+        """
+        granted = narrowed_to_user(scope, user)
+        lifetime_s = self.config.access_s
+        is_offline, is_online = approval.has("offline_access"), approval.has("online_access")
+        if is_online and not is_offline:
+            lifetime_s = min(lifetime_s, self.config.online_s)
+        answer: dict[str, Any] = {
+            **approval.context.fields(),
+            "access_token": self._access(approval, granted, lifetime_s),
+            "token_type": "Bearer",
+            "expires_in": lifetime_s,
+            "scope": granted,
+        }
+        has_session = approval.session_sha256 is not None
+        if REFRESH in client.grant_types and (is_offline or (is_online and has_session)):
+            answer["refresh_token"] = self.approvals.issue_refresh(
+                approval.sid, self.config.offline_s
+            )
+        if "openid" in granted.split():
+            answer["id_token"] = self._identity(approval, granted)
+        return answer
+
+    def backend(self, client: Client, scope: str) -> dict[str, Any]:
+        """The token response of a backend: short, and nothing to refresh."""
+        token = self.authority.mint(
+            subject=client.client_id,
+            scope=scope,
+            lifetime_s=self.config.backend_s,
+            client=client.client_id,
+        )
+        return {
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": self.config.backend_s,
+            "scope": scope,
+        }
+
+    def end(self, sid: str) -> None:
+        """End an authorization and every access token of it, at once."""
+        self.approvals.revoke(sid)
+        longest = timedelta(seconds=self.config.access_s + 2 * LEEWAY_S)
+        self._revocations.revoke(sid=sid, until=datetime.now(UTC) + longest)
+
+    def end_token(self, jti: str, expires: float) -> None:
+        """End one access token."""
+        until = datetime.fromtimestamp(expires, UTC) + timedelta(seconds=2 * LEEWAY_S)
+        self._revocations.revoke(jti=jti, until=until)
+
+    @property
+    def _revocations(self) -> Any:
+        found = self.authority.revocations
+        if found is None:
+            raise RuntimeError("an authority without revocations cannot end tokens")
+        return found
+
+    def _access(self, approval: Approval, scope: str, lifetime_s: int) -> str:
+        context: dict[str, Any] = {**approval.context.claims(), "sid": approval.sid}
+        if approval.fhir_user is not None:
+            context["fhirUser"] = approval.fhir_user
+        return self.authority.mint(
+            subject=approval.username,
+            scope=scope,
+            lifetime_s=lifetime_s,
+            client=approval.client_id,
+            context=context,
+        )
+
+    def _identity(self, approval: Approval, scope: str) -> str:
+        now = int(time.time())
+        claims: dict[str, Any] = {
+            "iss": self.config.base_url,
+            "sub": approval.username,
+            "aud": approval.client_id,
+            "iat": now,
+            "exp": now + _IDENTITY_S,
+            "auth_time": int(approval.created_at.timestamp()),
+        }
+        if approval.nonce is not None:
+            claims["nonce"] = approval.nonce
+        asked: Mapping[str, bool] = dict.fromkeys(scope.split(), True)
+        if approval.fhir_user is not None and ("fhirUser" in asked or "profile" in asked):
+            claims["fhirUser"] = f"{self.config.fhir_url}/{approval.fhir_user}"
+        kid, key = self.keys.signing()
+        header = {"alg": ALGORITHM, "typ": "JWT", "kid": kid}
+        return jwt.encode(header, claims, key, algorithms=[ALGORITHM])
