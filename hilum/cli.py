@@ -128,6 +128,9 @@ def token(
     study: Annotated[
         list[str] | None, typer.Option(help="Limit it to this Study Instance UID (repeatable).")
     ] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Id of the Patient that `patient/` scopes are about.")
+    ] = None,
     subject: Annotated[str, typer.Option(help="Whom the audit names.")] = "operator",
     data: DataOption = None,
 ) -> None:
@@ -139,9 +142,12 @@ def token(
     if running is not None:
         found, _ = attached(data)
     try:
-        typer.echo(mint(found, subject=subject, scope=scope, lifetime=lifetime, studies=study))
+        text = mint(
+            found, subject=subject, scope=scope, lifetime=lifetime, studies=study, patient=patient
+        )
     except ValueError as error:
         fail(error)
+    typer.echo(text)
 
 
 @app.command(name="export")

@@ -35,15 +35,24 @@ def mint(
     scope: str,
     lifetime: str,
     studies: Sequence[str] | None = None,
+    patient: str | None = None,
 ) -> str:
-    """An access token.
+    """An access token; `patient` is the Patient's id, whom `patient/` scopes are about.
 
     Raises:
         ValueError: the lifetime or the scope would give nothing.
     """
     seconds = seconds_of(lifetime)
-    if not Scopes.parse(scope).grants:
+    grants = Scopes.parse(scope).grants
+    if not grants:
         raise ValueError(f"--scope {scope!r} grants nothing; an example: 'system/*.rs'")
+    if patient is None and any(grant.context == "patient" for grant in grants):
+        raise ValueError("a patient/ scope needs --patient, the id of a Patient")
     return token_authority(settings).mint(
-        subject=subject, scope=scope, lifetime_s=seconds, client="hilum-cli", studies=studies
+        subject=subject,
+        scope=scope,
+        lifetime_s=seconds,
+        client="hilum-cli",
+        studies=studies,
+        context=None if patient is None else {"patient": patient},
     )
