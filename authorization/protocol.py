@@ -151,7 +151,8 @@ class Protocol(AuthorizationServer):  # type: ignore[misc]
         if named is not None and named != client.client_id:
             raise _wrong()
         request.auth_method = method
-        return KnownClient(client)
+        request.client = KnownClient(client)
+        return request.client
 
     def _by_name(self, request: FormRequest) -> Client:
         client = self._enabled(request.form.get("client_id", ""))

@@ -1,0 +1,247 @@
+"""The authorization server as an ASGI application, to be mounted at `/auth`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from typing import Any, Literal, TypeVar
+
+import anyio
+import anyio.to_thread
+import psycopg
+import structlog
+from authlib.oauth2.rfc6749.errors import OAuth2Error
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from access.audit import AuditEventKind, AuditRecord, AuditSpool, AuditUnavailable
+from access.browser import Cookie
+from access.caller import Caller
+from access.http import address_of
+from access.sessions import Sessions
+from access.tokens import TokenAuthority
+from access.users import Users
+from authorization import authorize
+from authorization.approvals import Approvals
+from authorization.client_assertions import Assertions
+from authorization.clients import Clients
+from authorization.config import AuthorizationConfig
+from authorization.cors import Origins, RegisteredOrigins
+from authorization.forms import BadForm, parameters, posted, texts
+from authorization.grants import IssuingProtocol
+from authorization.identity_keys import PUBLISHED_S, IdentityKeys
+from authorization.issuing import Issuer
+from authorization.key_fetch import KeySets
+from authorization.presented import Introspection, Revocation
+from authorization.protocol import Answer, FormRequest
+from authorization.requests import Requests
+
+log = structlog.get_logger(__name__)
+
+STEPS = "/auth/steps"
+_THREADS = 8
+_NEVER_STORED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    **_NEVER_STORED,
+}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class AuthorizationServer:
+    """The endpoints, and what they work on."""
+
+    config: AuthorizationConfig
+    clients: Clients
+    requests: Requests
+    issuer: Issuer
+    protocol: IssuingProtocol
+    audit: AuditSpool
+    # Of the threads that check secrets and signatures: a crowd here does not hold up other doors.
+    turns: anyio.CapacityLimiter
+
+    def routes(self) -> list[BaseRoute]:
+        """The routes below `/auth`."""
+        return [
+            Route("/authorize", self.authorize, methods=["GET", "POST"]),
+            Route("/token", self.token, methods=["POST"]),
+            Route("/revoke", self.revoke, methods=["POST"]),
+            Route("/introspect", self.introspect, methods=["POST"]),
+            Route("/jwks", self.jwks, methods=["GET"]),
+        ]
+
+    async def authorize(self, request: Request) -> Response:
+        """Judge an app's request; go on to the person, or back to the app, or nowhere."""
+        try:
+            encoded = await posted(request) if request.method == "POST" else _query(request)
+            opened = await self._in_thread(
+                lambda: authorize.judge(encoded, self.config, self.clients, self.requests)
+            )
+        except (authorize.Refused, BadForm) as error:
+            self._record(request, None, "denied", str(error))
+            return _page(400, str(error))
+        except authorize.SentBack as error:
+            self._record(request, Caller(error.client_id, "system"), "denied", error.error)
+            return _go(error.location)
+        except psycopg.Error as error:
+            log.error("authorization requests not kept", error=type(error).__name__)
+            return _page(503, "the database is away; try again in a moment")
+        response = _go(f"{self.config.base_url}{STEPS}/{opened.request_id}")
+        self.requests.bind(response, opened.request_id, opened.browser)
+        return response
+
+    async def token(self, request: Request) -> Response:
+        """The token endpoint (RFC 6749 section 3.2)."""
+        return await self._answer(request, self.protocol.create_token_response, "token")
+
+    async def revoke(self, request: Request) -> Response:
+        """The revocation endpoint (RFC 7009)."""
+        return await self._answer(request, self._endpoint("revocation"), "revocation")
+
+    async def introspect(self, request: Request) -> Response:
+        """The introspection endpoint (RFC 7662)."""
+        return await self._answer(request, self._endpoint("introspection"), "introspection")
+
+    async def jwks(self, _: Request) -> Response:
+        """The public keys of the id_tokens."""
+        keys = await anyio.to_thread.run_sync(self.issuer.keys.public)
+        anyone = {
+            "Access-Control-Allow-Origin": "*",
+            "Cache-Control": f"public, max-age={PUBLISHED_S}",
+        }
+        return JSONResponse(keys, headers=anyone)
+
+    def _endpoint(self, name: str) -> Callable[[FormRequest], Answer]:
+        return lambda form: self.protocol.create_endpoint_response(name, form)
+
+    async def _answer(
+        self, request: Request, endpoint: Callable[[FormRequest], Answer], what: str
+    ) -> Response:
+        """Read the form, let Authlib answer it off the event loop, write down what happened."""
+        try:
+            fields = texts(parameters(await posted(request)))
+            form = FormRequest(
+                self.config.token_url, fields, _headers(request), address_of(request)
+            )
+            answer: Answer = await self._in_thread(lambda: endpoint(form))
+            self._record_answer(request, form, answer, what)
+        except BadForm as error:
+            return _json(400, {"error": "invalid_request", "error_description": str(error)})
+        except OAuth2Error as error:  # our own address is not one that tokens may travel to
+            return _json(error.status_code, dict(error.get_body()))
+        except (psycopg.Error, AuditUnavailable) as error:
+            log.error("no answer", endpoint=what, error=type(error).__name__)
+            away = {"error": "temporarily_unavailable", "error_description": "try again later"}
+            return _json(503, away, {"Retry-After": "5"})
+        return _json(answer.status, answer.body, dict(answer.headers))
+
+    def _record_answer(
+        self, request: Request, form: FormRequest, answer: Answer, what: str
+    ) -> None:
+        client = form.client.get_client_id() if form.client is not None else None
+        approval, grant = form.approval, form.form.get("grant_type", "")
+        error = answer.body.get("error")
+        caller = Caller(
+            approval.username if approval else client or "unknown client",
+            "user" if approval else "system",
+            client=client,
+        )
+        if error is not None:
+            self._record(request, caller, "denied", f"{what}: {error}")
+        elif what != "introspection":
+            patient = approval.context.patient if approval else None
+            detail = f"{what}: {grant}" if what == "token" else what
+            self._record(request, caller, "success", detail, patient)
+
+    def _record(
+        self,
+        request: Request,
+        caller: Caller | None,
+        outcome: Literal["success", "denied"],
+        detail: str,
+        patient: str | None = None,
+    ) -> None:
+        who = caller or Caller("unknown client", "system")
+        named = Caller(who.subject, who.kind, client=who.client, address=address_of(request))
+        denied = outcome == "denied"
+        self.audit.record(
+            AuditRecord(
+                action="E",
+                event=AuditEventKind.DENIED if denied else AuditEventKind.LOGIN,
+                outcome="minor" if denied else "success",
+                caller=named,
+                at=datetime.now(UTC),
+                patient=f"Patient/{patient}" if patient else None,
+                detail=detail,
+            )
+        )
+
+    async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        return await anyio.to_thread.run_sync(call, limiter=self.turns)
+
+
+def create_server(
+    config: AuthorizationConfig,
+    authority: TokenAuthority,
+    users: Users,
+    sessions: Sessions,
+    cookie: Cookie,
+    audit: AuditSpool,
+) -> AuthorizationServer:
+    """The server on its tables; nothing listens yet."""
+    clients = Clients(config.dsn)
+    keys = IdentityKeys(config.keys, config.key_s)
+    issuer = Issuer(config, authority, Approvals(config.dsn), users, sessions, keys)
+    assertions = Assertions(config.dsn, config.token_url, KeySets(config.key_hosts))
+    protocol = IssuingProtocol(issuer, clients, assertions)
+    protocol.register_endpoint(Revocation)
+    protocol.register_endpoint(Introspection)
+    requests = Requests(config.dsn, cookie)
+    turns = anyio.CapacityLimiter(_THREADS)
+    return AuthorizationServer(config, clients, requests, issuer, protocol, audit, turns)
+
+
+def create_app(server: AuthorizationServer, more: Iterable[BaseRoute] = ()) -> Starlette:
+    """The application, to be mounted at `/auth`.
+
+    Args:
+        server: what `create_server` made.
+        more: routes of the pages on which people sign in and consent.
+    """
+    origins = Middleware(RegisteredOrigins, origins=Origins(server.clients))
+    return Starlette(routes=[*server.routes(), *more], middleware=[origins])
+
+
+def _headers(request: Request) -> dict[str, str]:
+    """Headers by name as Authlib looks for them."""
+    return {name.title(): value for name, value in request.headers.items()}
+
+
+def _query(request: Request) -> bytes:
+    return bytes(request.scope.get("query_string", b""))
+
+
+def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
+    kept = {n: v for n, v in (headers or {}).items() if n.lower() != "content-type"}
+    return JSONResponse(dict(body), status_code=status, headers={**kept, **_NEVER_STORED})
+
+
+def _go(location: str) -> Response:
+    return Response(status_code=303, headers={"Location": location, **_NEVER_STORED})
+
+
+def _page(status: int, text: str) -> Response:
+    body = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Not possible · Hilum</title>'
+        f"<h1>This app cannot be opened</h1><p>{escape(text[:1].upper() + text[1:])}.</p>"
+        "<p>Nothing was sent to it. Please tell whoever runs the app.</p></html>"
+    )
+    return HTMLResponse(body, status_code=status, headers=_PAGE_HEADERS)
