@@ -175,7 +175,10 @@ def places() -> list[Json]:
         telecom=[PHONE],
         address=ADDRESS,
         managingOrganization=to("Organization/main"),
+        partOf=to("Location/building"),
+        endpoint=[to("Endpoint/wado")],
     )
+    building = resource("Location", "building", name="Springfield Imaging, building 1")
     service = resource(
         "HealthcareService", "radiology", active=True, name="Radiology",
         providedBy=to("Organization/main"),
@@ -188,7 +191,7 @@ def places() -> list[Json]:
         payloadType=[concept(f"{TERMINOLOGY}endpoint-payload-type", "none")],
         address="https://imaging.example.org/dicomweb",
     )
-    return [scanner, service, endpoint]
+    return [scanner, building, service, endpoint]
 
 
 def staff() -> list[Json]:
@@ -212,7 +215,7 @@ def staff() -> list[Json]:
         "Practitioner",
         "technologist",
         "us-core-practitioner",
-        identifier=[npi("1987654320")],
+        identifier=[npi("1987654328")],
         name=[{"family": "Brown", "given": ["Tess"]}],
         telecom=[PHONE],
     )
