@@ -13,7 +13,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from access import AuditEventKind, AuditRecord, AuditSpool, Caller, SpoolReader, audit
+from access import AuditEventKind, AuditRecord, AuditSpool, Caller, SpoolReader
+from access.audit import AuditUnavailable
+from access.audit import spool as spool_module
+from access.audit.retention import Retention, retire
 
 
 def event(resource="Patient/1", kind=AuditEventKind.FHIR_READ):
@@ -121,19 +124,47 @@ def test_a_half_written_line_waits_until_it_is_whole(tmp_path):
     assert len(reader.next_batch().records) == 1
 
 
-def test_full_files_are_rotated_and_removed_once_shipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(audit, "ROTATE_BYTES", 2_000)
+@pytest.fixture
+def small_files(monkeypatch):
+    monkeypatch.setattr(spool_module, "ROTATE_BYTES", 2_000)
+
+
+def test_full_files_are_rotated_and_kept_until_their_time_is_over(tmp_path, small_files):
     spool = AuditSpool(tmp_path, "web")
     for n in range(50):
         spool.record(event(f"Patient/{n}"))
     before = len(list(tmp_path.glob("*.ndjson")))
 
     found = drained(tmp_path)
-    SpoolReader(tmp_path).next_batch()  # removes what is finished
+    kept = retire(tmp_path, ["acknowledged"], Retention(keep_s=3600), spool)
+    gone = retire(tmp_path, ["acknowledged"], Retention(keep_s=-1), spool)
 
     assert before > 5
     assert len(found) == 50
-    assert len(list(tmp_path.glob("*.ndjson"))) == 1  # the one that is being written
+    assert (kept, gone) == (0, before - 1)
+    assert [one.record.event for one in drained(tmp_path)] == [AuditEventKind.RETIRE]
+
+
+def test_what_a_reader_does_not_have_yet_is_not_retired(tmp_path, small_files):
+    spool = AuditSpool(tmp_path, "web")
+    for n in range(50):
+        spool.record(event(f"Patient/{n}"))
+    drained(tmp_path)
+
+    gone = retire(tmp_path, ["acknowledged", "syslog"], Retention(keep_s=-1), spool)
+
+    assert gone == 0
+
+
+def test_shipped_records_go_before_their_time_when_the_spool_is_too_large(tmp_path, small_files):
+    spool = AuditSpool(tmp_path, "web")
+    for n in range(50):
+        spool.record(event(f"Patient/{n}"))
+    drained(tmp_path)
+
+    retire(tmp_path, ["acknowledged"], Retention(keep_s=3600, keep_bytes=5_000), spool)
+
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.ndjson")) < 8_000
 
 
 def test_an_export_is_on_disk_before_it_goes_on(tmp_path, monkeypatch):
@@ -155,5 +186,5 @@ def test_a_folder_that_cannot_be_written_is_an_error_not_a_gap(tmp_path):
     spool = AuditSpool(tmp_path / "spool", "web")
     (tmp_path / "spool").rmdir()
 
-    with pytest.raises(audit.AuditUnavailable):
+    with pytest.raises(AuditUnavailable):
         spool.record(event())
