@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html import escape
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -27,7 +27,7 @@ from access.sessions import Sessions
 from access.tokens import TokenAuthority
 from access.users import Users
 from authorization import authorize
-from authorization.approvals import Approvals
+from authorization.approvals import Approval, Approvals
 from authorization.client_assertions import Assertions
 from authorization.clients import Clients
 from authorization.config import AuthorizationConfig
@@ -53,6 +53,7 @@ _PAGE_HEADERS = {
     **_NEVER_STORED,
 }
 _T = TypeVar("_T")
+DENIED = AuditEventKind.DENIED
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ class AuthorizationServer:
                 lambda: authorize.judge(encoded, self.config, self.clients, self.requests)
             )
         except (authorize.Refused, BadForm) as error:
-            self._record(request, None, "denied", str(error))
+            self._record(request, None, DENIED, str(error))
             return _page(400, str(error))
         except authorize.SentBack as error:
-            self._record(request, Caller(error.client_id, "system"), "denied", error.error)
+            self._record(request, _caller(None, error.client_id), DENIED, error.error)
             return _go(error.location)
         except psycopg.Error as error:
             log.error("authorization requests not kept", error=type(error).__name__)
@@ -146,40 +147,30 @@ class AuthorizationServer:
     def _record_answer(
         self, request: Request, form: FormRequest, answer: Answer, what: str
     ) -> None:
+        """Write down what a client was given or refused."""
         client = form.client.get_client_id() if form.client is not None else None
-        approval, grant = form.approval, form.form.get("grant_type", "")
+        caller = _caller(form.approval, client)
         error = answer.body.get("error")
-        caller = Caller(
-            approval.username if approval else client or "unknown client",
-            "user" if approval else "system",
-            client=client,
-        )
         if error is not None:
-            self._record(request, caller, "denied", f"{what}: {error}")
-        elif what != "introspection":
-            patient = approval.context.patient if approval else None
-            detail = f"{what}: {grant}" if what == "token" else what
-            self._record(request, caller, "success", detail, patient)
+            self._record(request, caller, DENIED, f"{what}: {error}")
+        elif what == "token":
+            grant = form.form["grant_type"]
+            self._record(request, caller, AuditEventKind.TOKEN, f"token by {grant}")
+        elif what == "revocation":
+            self._record(request, caller, AuditEventKind.REVOKE, "revocation")
 
     def _record(
-        self,
-        request: Request,
-        caller: Caller | None,
-        outcome: Literal["success", "denied"],
-        detail: str,
-        patient: str | None = None,
+        self, request: Request, caller: Caller | None, event: AuditEventKind, detail: str
     ) -> None:
-        who = caller or Caller("unknown client", "system")
-        named = Caller(who.subject, who.kind, client=who.client, address=address_of(request))
-        denied = outcome == "denied"
+        who = caller or _caller(None, None)
         self.audit.record(
             AuditRecord(
                 action="E",
-                event=AuditEventKind.DENIED if denied else AuditEventKind.LOGIN,
-                outcome="minor" if denied else "success",
-                caller=named,
+                event=event,
+                outcome="minor" if event is DENIED else "success",
+                caller=replace(who, address=address_of(request)),
                 at=datetime.now(UTC),
-                patient=f"Patient/{patient}" if patient else None,
+                patient=f"Patient/{who.patient}" if who.patient else None,
                 detail=detail,
             )
         )
@@ -218,6 +209,21 @@ def create_app(server: AuthorizationServer, more: Iterable[BaseRoute] = ()) -> S
     """
     origins = Middleware(RegisteredOrigins, origins=Origins(server.clients))
     return Starlette(routes=[*server.routes(), *more], middleware=[origins])
+
+
+def _caller(approval: Approval | None, client_id: str | None) -> Caller:
+    """Who stands behind a request, for the audit trail."""
+    if approval is None:
+        return Caller(client_id or "unknown client", "system", client=client_id)
+    return Caller(
+        approval.username,
+        "user",
+        client=client_id,
+        patient=approval.context.patient,
+        encounter=approval.context.encounter,
+        fhir_user=approval.fhir_user,
+        session=approval.sid,
+    )
 
 
 def _headers(request: Request) -> dict[str, str]:

@@ -151,8 +151,9 @@ class Protocol(AuthorizationServer):  # type: ignore[misc]
         if named is not None and named != client.client_id:
             raise _wrong()
         request.auth_method = method
-        request.client = KnownClient(client)
-        return request.client
+        known = KnownClient(client)
+        request.client = known
+        return known
 
     def _by_name(self, request: FormRequest) -> Client:
         client = self._enabled(request.form.get("client_id", ""))

@@ -7,8 +7,17 @@ import sys
 
 import structlog
 
-# These libraries log request lines, and a query string can hold a name or a token.
-QUIET = ("httpx", "httpcore", "uvicorn.access", "aiohttp.access", "pynetdicom", "dicomweb_client")
+# These libraries log request lines, and a query string can hold a name or a token; Authlib logs
+# the tokens themselves.
+QUIET = (
+    "authlib",
+    "httpx",
+    "httpcore",
+    "uvicorn.access",
+    "aiohttp.access",
+    "pynetdicom",
+    "dicomweb_client",
+)
 
 
 def configure(*, json: bool = False, level: int = logging.INFO) -> None:

@@ -49,6 +49,28 @@ class Login(Section):
     )
 
 
+class Authorization(Section):
+    """The authorization server for SMART apps."""
+
+    access_minutes: float = Field(
+        60.0, gt=0, le=60, description="Minutes that an access token of an app lives."
+    )
+    backend_seconds: int = Field(
+        300, ge=1, le=300, description="Seconds that an access token of a backend lives."
+    )
+    refresh_days: float = Field(
+        90.0, gt=0, description="Days within which a refresh token has to be used."
+    )
+    key_days: float = Field(
+        90.0, gt=1, description="Days after which a new key signs the id_tokens."
+    )
+    key_hosts: tuple[str, ...] = Field(
+        (),
+        description="Hosts on this machine or a private network that clients' keys may be "
+        "fetched from; all others must be public and use https.",
+    )
+
+
 class Dimse(Section):
     """The DIMSE process."""
 

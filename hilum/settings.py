@@ -24,6 +24,7 @@ from pydantic_settings import (
 from hilum.routing_sections import ForwardRule, PriorsRule, Retrieve
 from hilum.sections import (
     CHECKOUT,
+    Authorization,
     Database,
     Dimse,
     Hapi,
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     )
     http: Http = Http()
     login: Login = Login()
+    authorization: Authorization = Authorization()
     dimse: Dimse = Dimse()
     database: Database = Database()
     hapi: Hapi = Hapi()

@@ -16,6 +16,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+import authorization.app
+import authorization.discovery
 import dicomweb.app
 import fhir_gateway.app
 import fhir_gateway.study_access
@@ -75,6 +77,9 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     services = Services(gateway, archive, gateway.audit_folder, ordering(settings, queue))
     sessions = wiring.sessions(settings)
     login = ui.login.make(Users(gateway.dsn), sessions, Cookie(settings.base_url), audit)
+    apps = authorization.app.create_server(
+        wiring.authorization_config(settings), authority, login.users, sessions, login.cookie, audit
+    )
     fhir = fhir_gateway.app.create_app(gateway, authority, audit)
     limits = DicomwebConfig(
         base_url=f"{settings.base_url}/dicomweb",
@@ -104,6 +109,9 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     app.include_router(inference.hook.router(queue, secret))
     app.include_router(reports.hook.router(queue, secret))
     _add_health(app, settings, services)
+    # Before the FHIR door, below which the discovery documents lie.
+    app.router.routes.extend(authorization.discovery.routes(apps.config))
+    app.mount("/auth", authorization.app.create_app(apps))
     fhir_gateway.app.mount(app, fhir)
     app.mount("/dicomweb", pixels)
     app.router.routes.append(pixels.state.wado)

@@ -14,6 +14,7 @@ from access.revocation import Revocations
 from access.sessions import Lifetimes, Sessions
 from access.tokens import TokenAuthority
 from archive import ArchiveConfig
+from authorization.config import AuthorizationConfig
 from fhir_gateway.config import GatewayConfig
 from hilum.fhir_store import HapiConfig
 from hilum.postgres import Postgres, PostgresError
@@ -114,6 +115,23 @@ def sessions(settings: Settings) -> Sessions:
     part = settings.login
     lifetimes = Lifetimes(part.idle_minutes * 60, part.longest_hours * 3600)
     return Sessions(database_url(settings), lifetimes)
+
+
+def authorization_config(settings: Settings) -> AuthorizationConfig:
+    """The authorization server's configuration."""
+    part = settings.authorization
+    return AuthorizationConfig(
+        dsn=database_url(settings),
+        base_url=settings.base_url,
+        keys=keys_folder(settings),
+        access_s=int(part.access_minutes * 60),
+        # Refreshing keeps the session of the user alive, so it has to come before that is over.
+        online_s=int(settings.login.idle_minutes * 60 * 2 / 3),
+        backend_s=part.backend_seconds,
+        offline_s=int(part.refresh_days * 24 * 3600),
+        key_s=int(part.key_days * 24 * 3600),
+        key_hosts=part.key_hosts,
+    )
 
 
 def worker_token(settings: Settings, subject: str) -> Callable[[], str]:
