@@ -110,6 +110,7 @@ ALGORITHM_NAME = Code(DCM, "111001", "Algorithm Name")
 ALGORITHM_VERSION = Code(DCM, "111003", "Algorithm Version")
 ASSEMBLER = Code(PROVENANCE_AGENT, "assembler", "Assembler")
 AUTHOR = Code(PROVENANCE_AGENT, "author", "Author")
+CUSTODIAN = Code(PROVENANCE_AGENT, "custodian", "Custodian")
 
 # Imaging studies and their endpoints.
 ACCESSION_TYPE = Code(V2_0203, "ACSN", "Accession ID")
