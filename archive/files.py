@@ -19,7 +19,7 @@ from threading import Lock
 
 from archive.config import ArchiveConfig
 from archive.errors import OutOfSpace
-from archive.incoming import Incoming, disk_error
+from archive.incoming import Blocks, Incoming, disk_error
 from archive.keys import InstanceKey
 
 
@@ -45,6 +45,7 @@ class Files:
         self._lock_path, self._lock_file = lock_new(incoming)
         self._folder = self._lock_path.with_suffix("")
         self._folder.mkdir()
+        self._blocks = Blocks()
         self._known: set[Path] = set()
         self._known_lock = Lock()
 
@@ -58,7 +59,8 @@ class Files:
         """A new temporary file; raises OutOfSpace when the disk is nearly full."""
         self.check_space()
         try:
-            return Incoming(self._folder / uuid.uuid4().hex, self._config.preamble)
+            path = self._folder / uuid.uuid4().hex
+            return Incoming(path, self._blocks, self._config.preamble)
         except OSError as error:
             raise disk_error(error) from error
 

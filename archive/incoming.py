@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from archive.config import ArchiveConfig
 from archive.errors import ArchiveUnavailable, NotDicom, OutOfSpace, Truncated
 from archive.part10 import PREAMBLE, Part10, data_set_start, open_part10, parse
 
-IN_MEMORY = 1024 * 1024
-"""Bytes up to which a file is kept in memory until it is complete."""
+BLOCK = 128 * 1024
+"""Bytes of a file that are gathered before they are hashed and written."""
+_SPARE = 64
 _CHUNK = 4 * 1024 * 1024
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -38,23 +39,45 @@ class Sums:
     data: str
 
 
+class Blocks:
+    """Buffers that are used again: new memory for each file would cost more than filling it."""
+
+    def __init__(self) -> None:
+        self._free: deque[bytearray] = deque(maxlen=_SPARE)
+
+    def take(self) -> bytearray:
+        """A buffer of `BLOCK` bytes, whatever is in it."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return bytearray(BLOCK)
+
+    def give(self, block: bytearray) -> None:
+        """Let another file use it."""
+        self._free.append(block)
+
+
 class Incoming:
     """A Part 10 file on its way in: a temporary file that vanishes unless it is stored.
 
     Args:
         path: The temporary file, which is made now.
+        blocks: Where its buffer comes from.
         preamble: See `ArchiveConfig.preamble`.
     """
 
-    def __init__(self, path: Path, preamble: Literal["zero", "keep"] = "zero") -> None:
+    def __init__(
+        self, path: Path, blocks: Blocks, preamble: Literal["zero", "keep"] = "zero"
+    ) -> None:
         self.path = path
         self.size = 0
         self._keep_preamble = preamble == "keep"
-        self._memory: bytearray | None = bytearray()
+        self._file = path.open("xb", buffering=0)
+        self._blocks = blocks
+        self._block = blocks.take()
+        # Of the bytes in the block, how many are valid, hashed, and in the file.
+        self._held = self._hashed = self._flushed = 0
         self._sums: _Running | None = None
-        self._raw = path.open("xb", buffering=0)
-        # Only for what does not stay in memory: a buffer costs more than a small file.
-        self._file: io.BufferedWriter | io.FileIO = self._raw
         self._given_away = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -62,43 +85,46 @@ class Incoming:
         if self.size < PREAMBLE and not self._keep_preamble:
             start = min(len(data), PREAMBLE - self.size)
             data = bytes(start) + bytes(data[start:])
-        self.size += len(data)
-        if self._memory is None:
-            self._append(data)
-            return
-        self._memory += data
-        if len(self._memory) > IN_MEMORY:
-            self._spill()
+        view = memoryview(data)
+        while view:
+            if self._held == BLOCK:
+                self._spill()
+            piece = view[: BLOCK - self._held]
+            self._block[self._held : self._held + len(piece)] = piece
+            self._held += len(piece)
+            self.size += len(piece)
+            view = view[len(piece) :]
 
     def _spill(self) -> None:
-        """Go on in the file: the instance is too large to be kept in memory."""
-        held, self._memory = self._memory or bytearray(), None
-        self._file = io.BufferedWriter(self._raw, IN_MEMORY)
-        try:
-            self._sums = _Running(data_set_start(bytes(held)))
-        except (NotDicom, Truncated):
-            self._sums = None  # hashed at the end, if it is a file after all
-        self._append(held)
+        """Make room: the block is full and more is to come."""
+        if self._in_block:
+            try:
+                self._sums = _Running(data_set_start(bytes(self._block)))
+            except (NotDicom, Truncated):
+                self._sums = None  # hashed at the end, if it is a file after all
+        self._hash()
+        self.flush()
+        self._held = self._hashed = self._flushed = 0
 
-    def _append(self, data: bytes | bytearray | memoryview) -> None:
+    @property
+    def _in_block(self) -> bool:
+        """Whether all that has come is in the block."""
+        return self.size == self._held
+
+    def _hash(self) -> None:
         if self._sums is not None:
-            self._sums.update(data)
-        try:
-            view = memoryview(data)
-            while view:
-                # A raw file may take a part only.
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            raise disk_error(error) from error
+            self._sums.update(memoryview(self._block)[self._hashed : self._held])
+            self._hashed = self._held
 
     @contextmanager
     def parsed(self, config: ArchiveConfig) -> Iterator[tuple[Part10, Sums]]:
         """The structure of the complete file and its digests; raises as `open_part10`."""
-        if self._memory is not None:
-            content = bytes(self._memory)
+        if self._in_block:
+            content = bytes(memoryview(self._block)[: self._held])
             part10 = parse(content, config)
             yield part10, _sums_of(content, part10.data_set_start)
             return
+        self._hash()
         self.flush()
         with open_part10(self.path, config) as part10:
             sums = self._sums or _read(self.path, part10.data_set_start)
@@ -106,17 +132,25 @@ class Incoming:
 
     def finish(self) -> None:
         """Hand everything to the operating system; nothing can be written afterwards."""
-        if self._memory is not None:
-            held, self._memory = self._memory, None
-            self._append(held)
         self.flush()
+        self._let_go()
 
     def flush(self) -> None:
         """Hand what is buffered to the operating system, so that the file can be read."""
+        view = memoryview(self._block)[self._flushed : self._held]
         try:
-            self._file.flush()
+            while view:
+                # A raw file may take a part only.
+                view = view[self._file.write(view) :]
         except OSError as error:
             raise disk_error(error) from error
+        self._flushed = self._held
+
+    def _let_go(self) -> None:
+        if self._block:
+            self._blocks.give(self._block)
+        self._block = bytearray()
+        self._held = self._hashed = self._flushed = 0
 
     def settle(self, target: Path, *, durable: bool) -> None:
         """Move the finished file to its place, its bytes on disk if `durable`; closes it."""
@@ -139,12 +173,8 @@ class Incoming:
 
     def discard(self) -> None:
         """Close and remove the temporary file; harmless if it has been moved."""
-        self._memory = None
-        try:
-            self._file.close()
-        except OSError:
-            # What was buffered has nowhere to go, and nobody wants it: the file is discarded.
-            self._raw.close()
+        self._let_go()
+        self._file.close()
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

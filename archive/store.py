@@ -121,7 +121,7 @@ class Archive:
         Raises:
             ArchiveError: one of the refusals in `archive.errors`; nothing was changed.
         """
-        return self.submit(incoming, source, studies=studies, announced=announced).result()
+        return self._writer.store(self._job(incoming, source, studies, announced))
 
     def submit(
         self,
@@ -139,6 +139,17 @@ class Archive:
         Waits only while the queue of the archive is full, and for `judge`, which is called with
         the instance's key and what it says of its study, and may raise what it will.
         """
+        return self._writer.submit(self._job(incoming, source, studies, announced, judge))
+
+    def _job(
+        self,
+        incoming: Incoming,
+        source: Source,
+        studies: frozenset[str] | None,
+        announced: tuple[str, str] | None,
+        judge: Callable[[InstanceKey, DicomJson], None] | None = None,
+    ) -> Job:
+        """A received file that is in order, for the writer."""
         with incoming.parsed(self._config) as (part10, sums):
             header = read_header(part10, incoming.size, sums)
         try:
@@ -150,7 +161,7 @@ class Archive:
             error.key = error.key or header.key
             raise
         incoming.give_away()
-        return self._writer.submit(Job(incoming, header, source))
+        return Job(incoming, header, source)
 
     def delete(
         self,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +17,6 @@ from pydicom import dcmread
 
 from archive import Archive, ArchiveError, Incoming, InstanceKey, Source
 from archive.header import is_valid_uid
-from archive.incoming import IN_MEMORY
 from dimse.fileheader import file_header
 from dimse.status import (
     CANNOT_UNDERSTAND,
@@ -142,11 +140,8 @@ class ArchiveKeeper:
             return failure_of(error)
         with incoming:
             trouble: list[ArchiveError] = []
-            head = bytearray()
 
             def write(part: memoryview | bytes) -> None:
-                if len(head) <= IN_MEMORY:
-                    head.extend(part)
                 try:
                     if not trouble:
                         incoming.write(part)
@@ -157,14 +152,13 @@ class ArchiveKeeper:
             read_data(write)
             if trouble:
                 return failure_of(trouble[0])
-            return self._store(incoming, head, announced)
+            return self._store(incoming, announced)
 
-    def _store(self, incoming: Incoming, head: bytearray, announced: Announced) -> Failure:
+    def _store(self, incoming: Incoming, announced: Announced) -> Failure:
         source = Source("dimse", calling_ae=announced.peer_ae, address=self._address)
         try:
             incoming.flush()
-            # What is small is not in the file yet; of what is large the head may not be enough.
-            key = key_of(BytesIO(head) if incoming.size <= IN_MEMORY else incoming.path)
+            key = key_of(incoming.path)
             refusal = refusal_of(key, announced, self._wanted)
             if refusal is not None:
                 return refusal
@@ -175,7 +169,7 @@ class ArchiveKeeper:
         return _KEPT
 
 
-def key_of(file: Path | BytesIO) -> InstanceKey | None:
+def key_of(file: Path) -> InstanceKey | None:
     """The three UIDs in a file; None if it cannot be read."""
     tags = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
     try:
