@@ -9,7 +9,7 @@ import pytest
 
 from access import AuditEventKind, AuditRecord, AuditSpool, Caller, SpoolReader
 from fhir_gateway.audit import REJECTED, AuditShipper
-from fhir_gateway.audit_event import to_audit_event
+from fhir_gateway.audit import to_audit_event
 
 CALLER = Caller("someone", "user", client="app", address="192.0.2.1")
 
@@ -84,7 +84,7 @@ async def test_shipping_twice_writes_once(tmp_path, spool, records):
     spool.record(record(study="1.2.3"))
     batch = SpoolReader(tmp_path).next_batch()
 
-    await AuditShipper(tmp_path, records)._ship(batch)
+    await AuditShipper(tmp_path, records).ship(batch)
     (event,) = await shipped(tmp_path, records)
 
     assert event["meta"]["versionId"] == "1"
