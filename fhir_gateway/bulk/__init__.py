@@ -1,0 +1,1 @@
+"""Bulk Data export: kick-off, durable jobs, rows from the FHIR store, files, manifest."""
