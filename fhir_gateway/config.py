@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fhir_gateway.audit.upkeep import TrailConfig
 from records import identifiers
 
 MIB = 1024 * 1024
@@ -31,6 +32,7 @@ class GatewayConfig:
         cors_origins: browser origins that may call the FHIR API.
         max_body_bytes: largest request body that is passed on.
         upstream_timeout_s: longest wait for the FHIR store.
+        trail: how the audit trail is kept and sent on.
         export_poll_s: Retry-After of a running export.
         export_keep_s: how long a finished export's files can be fetched.
     """
@@ -50,6 +52,7 @@ class GatewayConfig:
     cors_origins: tuple[str, ...] = ()
     max_body_bytes: int = 64 * MIB
     upstream_timeout_s: float = 60.0
+    trail: TrailConfig = field(default_factory=TrailConfig)
     export_poll_s: int = 1
     export_keep_s: int = 3600
 

@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from hilum.event_sections import Audit, Subscriptions
 from hilum.routing_sections import ForwardRule, PriorsRule, Retrieve
 from hilum.sections import (
     CHECKOUT,
@@ -72,6 +73,8 @@ class Settings(BaseSettings):
     publish: Publish = Publish()
     inference: Inference = Inference()
     reports: Reports = Reports()
+    audit: Audit = Audit()
+    subscriptions: Subscriptions = Subscriptions()
     storage: Storage = Storage()
     pixels: Pixels = Pixels()
     retrieve: Retrieve = Retrieve()

@@ -10,11 +10,14 @@ from pathlib import Path
 import procrastinate
 
 from access.audit import AuditSpool
+from access.audit.retention import Retention
 from access.revocation import Revocations
 from access.sessions import Lifetimes, Sessions
 from access.tokens import TokenAuthority
 from archive import ArchiveConfig
 from authorization.config import AuthorizationConfig
+from fhir_gateway.audit.syslog import SyslogTarget
+from fhir_gateway.audit.upkeep import TrailConfig
 from fhir_gateway.config import GatewayConfig
 from hilum.fhir_store import HapiConfig
 from hilum.postgres import Postgres, PostgresError
@@ -152,6 +155,24 @@ def audit_spool(settings: Settings, source: str) -> AuditSpool:
     return AuditSpool(audit_folder(settings), source)
 
 
+def trail_config(settings: Settings) -> TrailConfig:
+    """How the audit trail is kept and sent on."""
+    part, target = settings.audit, None
+    if part.syslog_host is not None:
+        target = SyslogTarget(
+            host=part.syslog_host,
+            port=part.syslog_port,
+            ca=part.syslog_ca,
+            certificate=part.syslog_certificate,
+            key=part.syslog_key,
+        )
+    return TrailConfig(
+        keys=keys_folder(settings),
+        retention=Retention(part.keep_days * 86_400, part.keep_mib * 1024 * 1024),
+        syslog=target,
+    )
+
+
 def archive_config(settings: Settings) -> ArchiveConfig:
     """The archive's configuration."""
     return ArchiveConfig(
@@ -214,6 +235,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         profiles=settings.profiles,
         hook_base=hook_base(settings),
         hook_secret=secret,
+        trail=trail_config(settings),
         quiet_s=settings.publish.quiet_s,
         default_issuer=settings.publish.default_issuer,
         cors_origins=settings.http.cors_origins,
