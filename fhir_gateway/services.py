@@ -17,7 +17,7 @@ import psycopg
 import structlog
 
 from archive import Archive
-from fhir_gateway.audit import AuditShipper
+from fhir_gateway.audit.service import keep
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.imaging import Publisher
 from fhir_gateway.schema import LEADER_LOCK, WORKITEM_LOCK, Pool, make_pool, migrate
@@ -159,7 +159,7 @@ class Services:
                 except BlockingIOError:
                     await _pause(stop, RETRY_S)
                     continue
-                await AuditShipper(self._audit_folder, records).run(stop)
+                await keep(self._audit_folder, self._config.trail, records, stop)
         finally:
             os.close(lock)
 
