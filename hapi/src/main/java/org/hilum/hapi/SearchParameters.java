@@ -68,7 +68,7 @@ class SearchParameters implements ApplicationRunner {
     this.context = context;
     this.database = new JdbcTemplate(dataSource);
     packageNames.forEach(name -> packages.add(folder.resolve("us-core").resolve(name.trim())));
-    this.ours = Profiles.jsonFiles(folder.resolve("searchparameter"));
+    this.ours = ConformanceFiles.jsonFiles(folder.resolve("searchparameter"));
   }
 
   @Override

@@ -1,0 +1,89 @@
+package org.hilum.hapi;
+
+import ca.uhn.fhir.context.FhirContext;
+import ca.uhn.fhir.context.support.ConceptValidationOptions;
+import ca.uhn.fhir.context.support.IValidationSupport;
+import ca.uhn.fhir.context.support.ValidationSupportContext;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.function.Predicate;
+import org.hl7.fhir.r4.model.ValueSet;
+
+/**
+ * Codes of LOINC and SNOMED CT, which cannot be shipped whole.
+ *
+ * <p>A code that Hilum writes is known by the fragments in `profiles/valueset`. Any other is an
+ * error when its check digit is wrong, and a warning when it may exist: nobody here knows. With
+ * `onlyWritten` every code outside the fragments is an error: that is for the resources that Hilum
+ * itself writes.
+ */
+final class CodeRules implements IValidationSupport {
+
+  private static final Map<String, Predicate<String>> SYSTEMS =
+      Map.of(
+          "http://loinc.org", CheckDigits::mayBeLoinc,
+          "http://snomed.info/sct", CheckDigits::mayBeSnomed);
+
+  private final FhirContext context;
+  private final boolean onlyWritten;
+  private final Map<String, Map<String, String>> written = new HashMap<>();
+
+  CodeRules(FhirContext context, boolean onlyWritten) {
+    this.context = context;
+    this.onlyWritten = onlyWritten;
+  }
+
+  /** Takes over the codes of one of the value sets that list what Hilum writes. */
+  void add(ValueSet valueSet) {
+    for (var include : valueSet.getCompose().getInclude()) {
+      var codes = written.computeIfAbsent(include.getSystem(), system -> new HashMap<>());
+      include.getConcept().forEach(one -> codes.put(one.getCode(), one.getDisplay()));
+    }
+  }
+
+  @Override
+  public FhirContext getFhirContext() {
+    return context;
+  }
+
+  @Override
+  public boolean isCodeSystemSupported(ValidationSupportContext chain, String system) {
+    return SYSTEMS.containsKey(system);
+  }
+
+  @Override
+  public CodeValidationResult validateCode(
+      ValidationSupportContext chain,
+      ConceptValidationOptions options,
+      String system,
+      String code,
+      String display,
+      String valueSet) {
+    var possible = SYSTEMS.get(system);
+    if (possible == null || code == null) {
+      return null;
+    }
+    var known = written.getOrDefault(system, Map.of());
+    if (known.containsKey(code)) {
+      return new CodeValidationResult().setCode(code).setDisplay(known.get(code));
+    }
+    if (!possible.test(code)) {
+      return found(IssueSeverity.ERROR, system, code, "its check digit is wrong");
+    }
+    return onlyWritten
+        ? found(IssueSeverity.ERROR, system, code, "it is none that this server writes")
+        : found(IssueSeverity.WARNING, system, code, "only its check digit was checked").setCode(code);
+  }
+
+  private static CodeValidationResult found(
+      IssueSeverity severity, String system, String code, String why) {
+    var message = "Unknown code '" + system + "#" + code + "': " + why;
+    var issue =
+        new CodeValidationIssue(
+            message,
+            severity,
+            CodeValidationIssueCode.CODE_INVALID,
+            CodeValidationIssueCoding.INVALID_CODE);
+    return new CodeValidationResult().setSeverity(severity).setMessage(message).addIssue(issue);
+  }
+}
