@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from hilum import (
+    audit_commands,
     dicom_commands,
     job_commands,
     logs,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(peer_commands.app, name="peers")
 dicom_commands.register(app)
 app.add_typer(job_commands.app, name="jobs")
+app.add_typer(audit_commands.app, name="audit")
 app.add_typer(user_commands.app, name="users")
 app.add_typer(worklist_commands.app, name="worklist")
 
