@@ -6,7 +6,8 @@ Storing does not wait for them: a new instance is found by an extended tag a mom
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import psycopg
@@ -31,7 +32,49 @@ _UNSEARCHABLE = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 BATCH = 200
 
 
-def query_tags(connection: psycopg.Connection) -> list[QueryTag]:
+class QueryTags:
+    """The extended query tags of an archive.
+
+    Args:
+        connect: Lends a connection.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], AbstractContextManager[psycopg.Connection]],
+        config: ArchiveConfig,
+    ) -> None:
+        self._connect = connect
+        self._config = config
+
+    def list(self) -> list[QueryTag]:
+        """The extended query tags and how far each is filled in."""
+        with self._connect() as connection:
+            return kept_tags(connection)
+
+    def add(self, name: str, level: LevelName, vr: str | None = None) -> QueryTag:
+        """Keep a further attribute for queries. Raises QueryError if that cannot be."""
+        with self._connect() as connection:
+            return _add(connection, name, level, vr)
+
+    def remove(self, name: str) -> bool:
+        """Keep an attribute no longer; False if it was not. Raises QueryError."""
+        with self._connect() as connection:
+            deleted = connection.execute(
+                "delete from archive.query_tag where tag = %s", [attribute_path(name)]
+            )
+            return deleted.rowcount > 0
+
+    def index_some(self) -> bool:
+        """Fill in extended tags for some more changes; True while there is more to do.
+
+        To be called by one background task of a process that runs all the time.
+        """
+        with self._connect() as connection:
+            return _index_some(connection, self._config)
+
+
+def kept_tags(connection: psycopg.Connection) -> list[QueryTag]:
     """Every extended tag and how far it is filled in."""
     rows = connection.execute(
         "select tag, vr, level, least(reached, target), target from archive.query_tag order by tag"
@@ -39,7 +82,7 @@ def query_tags(connection: psycopg.Connection) -> list[QueryTag]:
     return [QueryTag(*row) for row in rows]
 
 
-def add(connection: psycopg.Connection, name: str, level: LevelName, vr: str | None) -> QueryTag:
+def _add(connection: psycopg.Connection, name: str, level: LevelName, vr: str | None) -> QueryTag:
     """Begin to keep an attribute; what is stored already is looked through in the background.
 
     Raises:
@@ -58,15 +101,7 @@ def add(connection: psycopg.Connection, name: str, level: LevelName, vr: str | N
         " on conflict (tag) do nothing",
         [tag, vr, level, last_sequence(connection)],
     )
-    return next(one for one in query_tags(connection) if one.tag == tag)
-
-
-def remove(connection: psycopg.Connection, name: str) -> bool:
-    """Stop keeping an attribute; False if it was not kept."""
-    deleted = connection.execute(
-        "delete from archive.query_tag where tag = %s", [attribute_path(name)]
-    )
-    return deleted.rowcount > 0
+    return next(one for one in kept_tags(connection) if one.tag == tag)
 
 
 def concerns(query: Query) -> bool:
@@ -83,7 +118,7 @@ def prepared(connection: psycopg.Connection, query: Query) -> Query:
     """
     if not concerns(query):
         return query
-    tags = {one.tag: one for one in query_tags(connection)}
+    tags = {one.tag: one for one in kept_tags(connection)}
     keys = tuple((tags[p[:8]], p[9:], v) for p, v in query.match if v and p[:8] in tags)
     for tag, _, _ in keys:
         if tag.done < tag.total:
@@ -98,10 +133,10 @@ def prepared(connection: psycopg.Connection, query: Query) -> Query:
     )
 
 
-def index_some(connection: psycopg.Connection, config: ArchiveConfig) -> bool:
+def _index_some(connection: psycopg.Connection, config: ArchiveConfig) -> bool:
     """Fill in the values of the next changes of each tag; True while there is more to do."""
     more = False
-    for tag in query_tags(connection):
+    for tag in kept_tags(connection):
         with connection.transaction():
             # One process fills in a tag at a time; the others pass it by.
             row = connection.execute(

@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from archive import deletion, feed, integrity, query_tags, reading, walking
+from archive import deletion, feed, integrity, reading, walking
 from archive.config import ArchiveConfig
 from archive.connection import configure
 from archive.errors import ArchiveError, Corrupted
@@ -28,7 +28,6 @@ from archive.keys import (
     InstanceRecord,
     JsonPage,
     Page,
-    QueryTag,
     SeriesMetadata,
     Source,
     Stored,
@@ -36,6 +35,7 @@ from archive.keys import (
 from archive.match import LevelName
 from archive.proven import Proven
 from archive.query import Query
+from archive.query_tags import QueryTags, concerns, prepared
 from archive.search import search, search_json
 from archive.standing import Standing, standings
 from archive.summary import StudySummary
@@ -61,6 +61,7 @@ class Archive:
         self._writer = Writer(files, config.dsn, durable=config.durable)
         self._proven = Proven()
         self.workitems = Workitems(self._connection)
+        self.query_tags = QueryTags(self._connection, config)
 
     @classmethod
     def open(cls, config: ArchiveConfig) -> Archive:
@@ -200,7 +201,7 @@ class Archive:
     def page(self, level: LevelName, query: Query, base_url: str) -> JsonPage:
         """A page as ready JSON texts with RetrieveURLs below `base_url`. Raises QueryError."""
         with self._connection() as connection:
-            return search_json(connection, level, query_tags.prepared(connection, query), base_url)
+            return search_json(connection, level, prepared(connection, query), base_url)
 
     def standings(self, studies: Collection[str]) -> dict[str, Standing]:
         """Where those of the studies stand that are stored, by their UIDs."""
@@ -257,9 +258,9 @@ class Archive:
         Holds no connection between two batches, so that a slow reader stops nobody.
         Raises QueryError at once, not at the first item.
         """
-        if level != "patient" and query_tags.concerns(query):
+        if level != "patient" and concerns(query):
             with self._connection() as connection:
-                query = query_tags.prepared(connection, query)
+                query = prepared(connection, query)
         return walking.iterate(self._connection, level, query, batch)
 
     def records_of(
@@ -349,29 +350,6 @@ class Archive:
         with self._connection() as connection:
             return feed.last_sequence(connection)
 
-    def query_tags(self) -> list[QueryTag]:
-        """The extended query tags and how far each is filled in."""
-        with self._connection() as connection:
-            return query_tags.query_tags(connection)
-
-    def add_query_tag(self, name: str, level: LevelName, vr: str | None = None) -> QueryTag:
-        """Keep a further attribute for queries. Raises QueryError if that cannot be."""
-        with self._connection() as connection:
-            return query_tags.add(connection, name, level, vr)
-
-    def remove_query_tag(self, name: str) -> bool:
-        """Keep an attribute no longer; False if it was not. Raises QueryError."""
-        with self._connection() as connection:
-            return query_tags.remove(connection, name)
-
-    def index_query_tags(self) -> bool:
-        """Fill in extended tags for some more changes; True while there is more to do.
-
-        To be called by one background task of a process that runs all the time.
-        """
-        with self._connection() as connection:
-            return query_tags.index_some(connection, self._config)
-
     def study_summary(self, study: str) -> StudySummary | None:
         """What other standards say about a study; None if it is not stored."""
         with self._connection() as connection:
@@ -379,7 +357,7 @@ class Archive:
 
     def _search(self, level: LevelName, query: Query) -> Page:
         with self._connection() as connection:
-            return search(connection, level, query_tags.prepared(connection, query))
+            return search(connection, level, prepared(connection, query))
 
     def sweep(self, min_age_s: float = MIN_AGE_S) -> int:
         """Remove files that no row names and that are older than this; returns how many."""

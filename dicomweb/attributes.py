@@ -27,5 +27,5 @@ def kept_at(level: LevelName, path: str, tags: Iterable[QueryTag] = ()) -> bool:
 def described(archive: Archive, level: LevelName) -> list[str]:
     """Keywords of what can be matched at this level, of every level above and below it."""
     names = _LEVELS[level] | SERIES_NAMES | INSTANCE_NAMES
-    names |= {one.tag for one in archive.query_tags()}
+    names |= {one.tag for one in archive.query_tags.list()}
     return sorted(keyword_for_tag(int(name, 16)) or name for name in names)

@@ -30,14 +30,14 @@ _VR = re.compile(r"[A-Z]{2}")
 async def list_tags(visit: Visit) -> Response:
     """GET /extendedquerytags."""
     choose(visit.accept, _FORMS)
-    return _answer([_entry(one) for one in await in_thread(visit.archive.query_tags)])
+    return _answer([_entry(one) for one in await in_thread(visit.archive.query_tags.list)])
 
 
 async def read_tag(visit: Visit) -> Response:
     """GET /extendedquerytags/{tag}: one, with its progress."""
     choose(visit.accept, _FORMS)
     tag = attribute_path(visit.request.path_params["tag"])
-    for one in await in_thread(visit.archive.query_tags):
+    for one in await in_thread(visit.archive.query_tags.list):
         if one.tag == tag:
             return _answer(_entry(one))
     raise NotFound("this attribute is no extended query tag")
@@ -59,7 +59,7 @@ async def add_tags(visit: Visit) -> Response:
     except orjson.JSONDecodeError:
         raise BadRequest("the request is not JSON") from None
     wanted = [_wanted(one) for one in (asked if isinstance(asked, list) else [asked])]
-    added = [await in_thread(visit.archive.add_query_tag, *one) for one in wanted]
+    added = [await in_thread(visit.archive.query_tags.add, *one) for one in wanted]
     return _answer([_entry(one) for one in added], 202)
 
 
@@ -77,7 +77,7 @@ def _wanted(asked: object) -> tuple[str, LevelName, str | None]:
 
 async def remove_tag(visit: Visit) -> Response:
     """DELETE /extendedquerytags/{tag}."""
-    if not await in_thread(visit.archive.remove_query_tag, visit.request.path_params["tag"]):
+    if not await in_thread(visit.archive.query_tags.remove, visit.request.path_params["tag"]):
         raise NotFound("this attribute is no extended query tag")
     return Response(status_code=204)
 
@@ -101,7 +101,7 @@ async def keep_indexed(archive: Archive) -> None:
     """Fill in extended tags for as long as the service runs."""
     while True:
         try:
-            more = await in_thread(archive.index_query_tags)
+            more = await in_thread(archive.query_tags.index_some)
             await anyio.sleep(0 if more else PAUSE_S)
         except ArchiveError as error:
             log.warning("query_tags_waiting", reason=type(error).__name__)

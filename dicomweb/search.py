@@ -59,7 +59,7 @@ async def _search(visit: Visit, level: Level) -> Response:
     headers = {}
     missing = [path for path in question.query.include if not kept_at(level, path)]
     if missing and missing != ["all"]:
-        tags = await in_thread(visit.archive.query_tags)
+        tags = await in_thread(visit.archive.query_tags.list)
         missing = [path for path in missing if not kept_at(level, path, tags)]
     if warnings := [*_unanswered(question, missing), *_capped(question, page)]:
         service = visit.door.base_url(visit.request)

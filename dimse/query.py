@@ -106,7 +106,7 @@ class Finder:
 
     def _extra(self) -> dict[str, LevelName]:
         """Extended query tags that are filled in."""
-        tags = self._archive.query_tags()
+        tags = self._archive.query_tags.list()
         return {one.tag: one.level for one in tags if one.done >= one.total}
 
     def _answers(self, request: Request, wished: list[Terms]) -> Generator[Answer, None, None]:

@@ -76,17 +76,17 @@ def test_times_are_compared_across_zones_when_negotiated(finder, archive, patien
 
 
 def test_an_attribute_that_the_site_keeps_is_a_key_like_any_other(finder, archive, patient):
-    archive.add_query_tag("InstitutionAddress", "series")
+    archive.query_tags.add("InstitutionAddress", "series")
     try:
         store(archive, slice_of(PatientID=patient, InstitutionAddress="North"))
-        while archive.index_query_tags():
+        while archive.query_tags.index_some():
             pass
         keys = {"QueryRetrieveLevel": "SERIES", "PatientID": patient, "SeriesInstanceUID": ""}
 
         answers = ask(finder, extended=b"\1", InstitutionAddress="Nor*", **keys)
         none = found(ask(finder, extended=b"\1", InstitutionAddress="South", **keys))
     finally:
-        archive.remove_query_tag("InstitutionAddress")
+        archive.query_tags.remove("InstitutionAddress")
 
     assert answers[0][0].Status == 0xFF00
     assert found(answers)[0].InstitutionAddress == "North"
