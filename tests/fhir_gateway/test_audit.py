@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from uuid import uuid4
 
+import orjson
 import pytest
 
 from access import AuditEventKind, AuditRecord, AuditSpool, Caller, SpoolReader
-from fhir_gateway.audit import REJECTED, AuditShipper
-from fhir_gateway.audit import to_audit_event
+from access.audit import anchor as anchors
+from access.audit.verify import verify
+from fhir_gateway.audit import REJECTED, AuditShipper, to_audit_event
+from fhir_gateway.audit.compare import compare
+from fhir_gateway.audit.upkeep import TrailConfig, Upkeep
 
 CALLER = Caller("someone", "user", client="app", address="192.0.2.1")
 
@@ -64,8 +69,6 @@ async def test_every_kind_of_event_is_valid(tmp_path, spool, records, patient, k
 
     issues = await records.validate(event)
     assert [i["diagnostics"] for i in issues if i["severity"] in ("error", "fatal")] == []
-    assert event["agent"][0]["who"]["display"] == "someone"
-    assert event["agent"][0]["network"]["address"] == "192.0.2.1"
     assert event["entity"][0]["what"]["reference"] == reference
 
 
@@ -134,4 +137,63 @@ async def test_reads_searches_writes_and_denials_are_recorded(
     ]
     assert new[1].record.patient == f"Patient/{created['id']}"
     assert new[2].record.query == "Patient?name=***&gender=***"
+    assert all(one.record.caller.token_id for one in new)
     assert all(unique not in str(to_audit_event(one)) for one in new)
+
+
+async def test_what_the_store_never_takes_is_kept_on_disk_and_holds_up_nothing(
+    tmp_path, spool, records
+):
+    spool.record(record(detail="x", resource="Patient/\u0000"))
+    spool.record(record(study="1.2.3"))
+    ids = [one.id for one in SpoolReader(tmp_path).next_batch(100).records]
+
+    await ship(tmp_path, records)
+
+    kept = [orjson.loads(line)["id"] for line in (tmp_path / REJECTED).read_bytes().splitlines()]
+    assert kept == ids[:1]
+    assert (await records.read("AuditEvent", ids[1]))["outcome"] == "0"
+
+
+async def test_a_trail_that_was_shipped_is_the_same_in_the_store(tmp_path, spool, records, patient):
+    for n in range(5):
+        spool.record(record(patient=f"Patient/{patient['id']}", study=f"1.2.{n}"))
+    spool.record(record(patient="Patient/never-was"))
+    await ship(tmp_path, records)
+    spool.record(record(study="1.2.9"))  # not shipped yet: not missed
+
+    assert [one async for one in compare(tmp_path, records)] == []
+
+
+async def test_an_event_that_was_changed_removed_or_added_in_the_store_is_named(
+    tmp_path, spool, records
+):
+    for n in range(3):
+        spool.record(record(study=f"1.2.{n}"))
+    first, second, third = await shipped(tmp_path, records)
+    await records.update({**first, "outcome": "8"})
+    await records.delete("AuditEvent", second["id"])
+    forged = {**third, "id": str(uuid4()), "recorded": datetime.now(UTC).isoformat()}
+    await records.update(forged, if_match=False)
+
+    found = {(one.kind, one.first) async for one in compare(tmp_path, records)}
+
+    assert found >= {("changed in the store", 1), ("missing in the store", 2), ("unknown", 0)}
+    assert ("changed in the store", 3) not in found
+
+
+async def test_once_a_day_an_anchor_is_signed_kept_and_recorded(tmp_path, spool):
+    spool.record(record())
+    upkeep = Upkeep(tmp_path, TrailConfig(keys=tmp_path / "keys"))
+    trail = AuditSpool(tmp_path, "trail")
+
+    for _ in range(3):
+        upkeep.round(trail)
+    trail.close()
+
+    key = anchors.load_or_create_key(tmp_path / "keys")
+    (kept,) = anchors.stored(tmp_path, key)
+    kinds = [one.record.event for one in SpoolReader(tmp_path).next_batch(100).records]
+    assert kept.heads["web"].sequence == 1
+    assert kinds.count(AuditEventKind.ANCHOR) == 1
+    assert verify(tmp_path, [kept]).findings == []
