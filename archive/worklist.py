@@ -103,6 +103,25 @@ class Worklist:
                 [source, list(OPEN)],
             ).rowcount
 
+    def withdraw(self, source: str) -> int:
+        """Take a source's open steps off; what was done stays. Returns how many there were.
+
+        Unlike a cancelled step a withdrawn one comes back with the next `upsert`.
+        """
+        with self._connection() as connection:
+            return connection.execute(
+                "delete from archive.worklist where source = %s and status = any(%s)",
+                [source, list(OPEN)],
+            ).rowcount
+
+    def statuses(self, source: str) -> list[Status]:
+        """What has become of each step of a source."""
+        with self._connection() as connection:
+            rows = connection.execute(
+                "select status from archive.worklist where source = %s order by step_id", [source]
+            )
+            return [row[0] for row in rows]
+
     def remove(self, source: str) -> int:
         """Forget a source's steps; returns how many there were."""
         with self._connection() as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -14,7 +15,13 @@ from archive import Archive
 from archive.summary import StudySummary
 from fhir_gateway import endpoint, patient, study
 from fhir_gateway.config import GatewayConfig
-from fhir_gateway.pending import PendingStudies, Published, Waiting
+from fhir_gateway.identity import reviews
+from fhir_gateway.identity.locks import Locks, locks
+from fhir_gateway.identity.moving import follow_study
+from fhir_gateway.identity.subjects import Subject, subject_of
+from fhir_gateway.orders.linking import OrderLinks, StudyFacts, carry_over
+from fhir_gateway.orders.table import ImagingOrders
+from fhir_gateway.pending import CHANNEL, Mark, PendingStudies, Published, Waiting
 from fhir_gateway.schema import Pool
 from records import (
     NotFound,
@@ -26,7 +33,6 @@ from records import (
     identifiers,
 )
 
-CHANNEL = "hilum_change"
 FEED_PAGE = 2_000
 PARALLEL = 4  # studies written at once; more only queue inside the FHIR store
 GATHER_S = 0.1
@@ -49,6 +55,7 @@ class Publisher:
         self._archive = archive
         self._records = records
         self._pending = PendingStudies(pool)
+        self._orders = OrderLinks(records, ImagingOrders(pool))
         self._rules = patient.IssuerRules(config.default_issuer, config.issuer_of_ae)
         self._store_delay_s = STORE_DOWN_FIRST_S
 
@@ -125,13 +132,16 @@ class Publisher:
         """Bring the FHIR store in line with the archive for one study."""
         began = time.monotonic()
         for attempt in range(1, CONFLICT_ATTEMPTS + 1):
-            newest = await self._pending.newest(study_uid)
-            summary = await asyncio.to_thread(self._archive.study_summary, study_uid)
+            mark = await self._pending.mark(study_uid)
             try:
-                if summary is None:
-                    await self._cancel(study_uid, newest)
-                    return
-                changed = await self._write(summary)
+                async with locks(self._config.dsn) as held:
+                    # Another gateway may be at the same study, in the moment when it takes over.
+                    await held.take("study", study_uid)
+                    summary = await asyncio.to_thread(self._archive.study_summary, study_uid)
+                    if summary is None:
+                        await self._cancel(study_uid, mark)
+                        return
+                    changed = await self._write(summary, mark, held)
             except VersionConflict:
                 # Somebody changed the same Patient or ImagingStudy: read again and retry.
                 if attempt == CONFLICT_ATTEMPTS:
@@ -147,7 +157,7 @@ class Publisher:
             )
             return
 
-    async def _cancel(self, study_uid: str, newest: int) -> None:
+    async def _cancel(self, study_uid: str, mark: Mark) -> None:
         """Tell that a study was deleted: its ImagingStudy stays, cancelled and without series."""
         before = await self._pending.published(study_uid)
         current = await self._current(study_uid, before)
@@ -155,46 +165,92 @@ class Publisher:
             entry = _update(study.cancelled(current), current)
             await self._records.transaction([entry], idempotent=False)
             log.info("publish.cancelled", study=study_uid)
-        await self._pending.forget(study_uid, newest)
+        await self._pending.forget(study_uid, mark)
 
-    async def _write(self, summary: StudySummary) -> bool:
+    async def _write(self, summary: StudySummary, mark: Mark, held: Locks) -> bool:
         """Write one state of a study; returns False when FHIR holds it already."""
-        identity = patient.identity_of(
-            summary.attributes, summary.uid, summary.sources, self._rules
-        )
-        known = await self._records.first(
-            "Patient", {"identifier": identifiers.token(identity.system, identity.value)}
-        )
-        tags = _flags(summary, known)
-        # The digest names the patient by identifier: its id is not known before the first write.
-        digest = study.content_hash(self._map(summary, f"{identity.system}|{identity.value}", tags))
+        subject = await self._subject(summary, held)
         before = await self._pending.published(summary.uid)
         current = await self._current(summary.uid, before)
+        if current is not None:
+            subject = await self._moved(summary, subject, current)
+        digest = self._digest(summary, subject)
+        mark = Mark(summary.last_change, mark.again)
         if before and current and before.content_hash == digest:
-            await self._pending.finish(summary.uid, summary.last_change, current["id"], digest)
+            await self._pending.finish(summary.uid, mark, current["id"], digest)
             return False
-        entries: list[dict[str, Any]] = []
-        subject = (
-            f"Patient/{known['id']}" if known else identifiers.urn_uuid("Patient", summary.uid)
+        answers = await self._records.transaction(
+            self._entries(summary, subject, current), idempotent=current is None
         )
-        if known is None:
-            resource = patient.to_patient(summary.attributes, identity)
-            query = identifiers.by_identifier(identity.system, identity.value)
-            entries.append(_conditional_create(subject, resource, query))
-        place = endpoint.to_endpoint(self._config.dicomweb_base)
-        entries.append(_conditional_create(ENDPOINT_URN, place, endpoint.condition()))
-        entries.append(_study_entry(self._map(summary, subject, tags), summary.uid, current))
-        answers = await self._records.transaction(entries, idempotent=current is None)
         if current is None and answers[-1]["response"]["status"].startswith("200"):
             # Another writer created it between our search and now: read it and update that one.
             raise VersionConflict("the study was created meanwhile")
-        imaging_study_id = _id_of(answers[-1])
-        await self._pending.finish(summary.uid, summary.last_change, imaging_study_id, digest)
+        written = await self._records.read("ImagingStudy", _id_of(answers[-1]))
+        await reviews.bring(self._records, written, subject.flags)
+        if subject.orders:
+            await carry_over(self._records, written)
+        await self._pending.finish(summary.uid, mark, written["id"], digest)
         return True
 
-    def _map(self, summary: StudySummary, subject: str, tags: list[codes.Code]) -> dict[str, Any]:
-        links = study.Links(subject=subject, endpoint=ENDPOINT_URN)
-        return study.to_imaging_study(summary, links, zone=self._config.timezone, tags=tags)
+    async def _moved(
+        self, summary: StudySummary, subject: Subject, current: dict[str, Any]
+    ) -> Subject:
+        """Bring the results of a study that is now another patient's over to that patient.
+
+        They go first: whatever is cut off, the study itself still says that there is more to do.
+        """
+        known = subject.known
+        if known is None:
+            condition = identifiers.by_identifier(subject.identity.system, subject.identity.value)
+            resource = patient.to_patient(summary.attributes, subject.identity)
+            known = await self._records.create(resource, if_none_exist=condition)
+        reference = {"reference": f"Patient/{known['id']}"}
+        if current["subject"].get("reference") != reference["reference"]:
+            log.warning("publish.patient_changed", study=summary.uid)
+            await follow_study(self._records, {**current, "subject": reference})
+        return replace(subject, known=known)
+
+    async def _subject(self, summary: StudySummary, held: Locks) -> Subject:
+        """Whom the study is about; where that is a new patient, nobody else makes one meanwhile."""
+        identity = patient.identity_of(
+            summary.attributes, summary.uid, summary.sources, self._rules
+        )
+        facts = StudyFacts(summary.uid, study.accession_of(summary.attributes))
+        candidates = await self._orders.candidates(facts)
+        subject = await subject_of(self._records, summary, identity, candidates)
+        if subject.known is None:
+            await held.take("patient", f"{identity.system}|{identity.value}")
+            subject = await subject_of(self._records, summary, identity, candidates)
+        return subject
+
+    def _digest(self, summary: StudySummary, subject: Subject) -> str:
+        """Names what would be written. A new patient is named by identifier: it has no id yet."""
+        identity = subject.identity
+        name = f"Patient/{subject.known['id']}" if subject.known else identity.value
+        return study.content_hash(self._map(summary, name, subject))
+
+    def _entries(
+        self, summary: StudySummary, subject: Subject, current: dict[str, Any] | None
+    ) -> list[dict[str, Any]]:
+        """The transaction, the study last."""
+        entries: list[dict[str, Any]] = []
+        name = identifiers.urn_uuid("Patient", summary.uid)
+        if subject.known is None:
+            resource = patient.to_patient(summary.attributes, subject.identity)
+            query = identifiers.by_identifier(subject.identity.system, subject.identity.value)
+            entries.append(_conditional_create(name, resource, query))
+        else:
+            name = f"Patient/{subject.known['id']}"
+        place = endpoint.to_endpoint(self._config.dicomweb_base)
+        entries.append(_conditional_create(ENDPOINT_URN, place, endpoint.condition()))
+        entries.append(_study_entry(self._map(summary, name, subject), summary.uid, current))
+        return entries
+
+    def _map(self, summary: StudySummary, name: str, subject: Subject) -> dict[str, Any]:
+        links = study.Links(subject=name, endpoint=ENDPOINT_URN, orders=tuple(subject.orders))
+        return study.to_imaging_study(
+            summary, links, zone=self._config.timezone, tags=subject.flags
+        )
 
     async def _current(self, study_uid: str, before: Published | None) -> dict[str, Any] | None:
         """The ImagingStudy as stored, by id if we know it, else by its UID."""
@@ -219,17 +275,6 @@ class Publisher:
             except psycopg.Error as error:
                 log.warning("publish.listener_lost", kind=type(error).__name__)
                 await asyncio.sleep(1.0)
-
-
-def _flags(summary: StudySummary, known: dict[str, Any] | None) -> list[codes.Code]:
-    """Doubts about the patient, for a person: on the study, so that Patient stays untouched."""
-    flags = []
-    if summary.patient_mismatch:
-        flags.append(codes.PATIENT_IDS_DIFFER)
-    if known is not None and (found := patient.differences(known, summary.attributes)):
-        log.warning("publish.demographics_differ", study=summary.uid, elements=found)
-        flags.append(codes.DEMOGRAPHICS_DIFFER)
-    return flags
 
 
 def _conditional_create(full_url: str, resource: dict[str, Any], query: str) -> dict[str, Any]:
@@ -260,8 +305,9 @@ def merged(current: dict[str, Any], mapped: dict[str, Any]) -> dict[str, Any]:
     """The new content with what others have added: order links, notes, encounter, foreign tags."""
     result = {**mapped, "id": current["id"]}
     for name in KEPT_FROM_OTHERS:
-        if name in current and (name not in mapped or _has_literal_reference(current[name])):
-            result[name] = current[name]
+        value = current.get(name)
+        if value is not None and (_links_by_others(value) or not (name in mapped or _links(value))):
+            result[name] = value
     own = {codes.PATIENT_FLAG}
     foreign = [t for t in current.get("meta", {}).get("tag", []) if t.get("system") not in own]
     tags = foreign + mapped.get("meta", {}).get("tag", [])
@@ -270,9 +316,15 @@ def merged(current: dict[str, Any], mapped: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _has_literal_reference(value: Any) -> bool:
+def _links(value: Any) -> list[dict[str, Any]]:
+    """The literal references of an element."""
     values = value if isinstance(value, list) else [value]
-    return any(isinstance(one, dict) and "reference" in one for one in values)
+    return [one for one in values if isinstance(one, dict) and "reference" in one]
+
+
+def _links_by_others(value: Any) -> bool:
+    """Whether somebody else has linked it: our own links say their type, and follow the orders."""
+    return any("type" not in one for one in _links(value))
 
 
 def _id_of(answer: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ Source: PS3.5 section 6.2.1, FHIR extension iso21090-EN-representation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fhir_gateway.dicom_values import DicomJson, clean, values
@@ -13,6 +13,9 @@ from fhir_gateway.dicom_values import DicomJson, clean, values
 REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
 DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 GROUPS = {"Alphabetic": "ABC", "Ideographic": "IDE", "Phonetic": "SYL"}
+GROUP_LENGTH = 64  # characters of one component group
+_GROUP_OF = {writing: group for group, writing in GROUPS.items()}
+_DELIMITERS = str.maketrans("^=\\", "   ")
 _PARTS = ("family", "given", "middle", "prefix", "suffix")
 
 
@@ -88,3 +91,46 @@ def _human_name(parts: list[str]) -> dict[str, Any]:
         # US Core: a name has a family or a given part.
         name["family"] = prefix or suffix
     return name
+
+
+def to_person_name(names: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """HumanNames as one DICOM PN: the name in use, in each writing that is there.
+
+    A name without parts gives its text as the family name; nothing at all gives no groups.
+    """
+    groups: dict[str, str] = {}
+    for name in sorted(names, key=_use_order):
+        group = _GROUP_OF.get(_representation(name), "Alphabetic")
+        if group not in groups and (written := _component_group(name)):
+            groups[group] = written
+    return groups
+
+
+def _use_order(name: Mapping[str, Any]) -> int:
+    order = ("official", "usual", None, "temp", "nickname", "anonymous", "maiden", "old")
+    use = name.get("use")
+    return order.index(use) if use in order else len(order)
+
+
+def _representation(name: Mapping[str, Any]) -> str:
+    found = (
+        one.get("valueCode", "")
+        for one in name.get("extension", [])
+        if one.get("url") == REPRESENTATION
+    )
+    return next(found, "ABC")
+
+
+def _component_group(name: Mapping[str, Any]) -> str:
+    given, *middle = name.get("given") or [""]
+    parts = (
+        name.get("family", ""),
+        given,
+        " ".join(middle),
+        " ".join(name.get("prefix", [])),
+        " ".join(name.get("suffix", [])),
+    )
+    if not any(parts):
+        parts = (name.get("text", ""), "", "", "", "")
+    plain = (clean(part).translate(_DELIMITERS) for part in parts)
+    return "^".join(plain).rstrip("^ ")[:GROUP_LENGTH]

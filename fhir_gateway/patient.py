@@ -20,7 +20,12 @@ GENDERS = {"M": "male", "F": "female", "O": "other"}
 
 @dataclass(frozen=True, slots=True)
 class IssuerRules:
-    """Identifier systems for PatientIDs that name no issuer themselves."""
+    """Identifier systems for PatientIDs that name no issuer themselves.
+
+    Attributes:
+        default: of the whole site; empty where there is no such one.
+        of_ae: by calling AE title.
+    """
 
     default: str
     of_ae: Mapping[str, str]
@@ -32,24 +37,35 @@ class IssuerRules:
 
 @dataclass(frozen=True, slots=True)
 class PatientIdentity:
-    """The identifier a patient is found by; `known` is False for a quarantine patient."""
+    """The identifier a patient is found by.
+
+    Attributes:
+        known: False for a quarantine patient, who is this study's alone.
+        issued: whether the images themselves say who issued the PatientID.
+    """
 
     system: str
     value: str
     known: bool
+    issued: bool = False
 
 
 def identity_of(
     study: DicomJson, study_uid: str, sources: Sequence[str], rules: IssuerRules
 ) -> PatientIdentity:
-    """The patient's identifier; without a PatientID one that belongs to this study alone."""
+    """The patient's identifier.
+
+    Without a PatientID, or where nobody says who issued it, one that belongs to this study alone:
+    equal numbers of two issuers are two people.
+    """
     value = text(study, "00100020")
-    if value is None:
+    issuer = _universal_entity(study) or _local_issuer(study)
+    system = issuer or rules.system(sources)
+    if value is None or not system:
         return PatientIdentity(
             identifiers.UNIDENTIFIED_PATIENT, identifiers.oid(study_uid), known=False
         )
-    system = _universal_entity(study) or _local_issuer(study) or rules.system(sources)
-    return PatientIdentity(system, value, known=True)
+    return PatientIdentity(system, value, known=True, issued=issuer is not None)
 
 
 def to_patient(study: DicomJson, identity: PatientIdentity) -> dict[str, Any]:
@@ -66,6 +82,8 @@ def to_patient(study: DicomJson, identity: PatientIdentity) -> dict[str, Any]:
     }
     if not identity.known:
         patient["meta"]["tag"] = [codes.UNIDENTIFIED.coding]
+        if number := text(study, "00100020"):
+            patient["identifier"].append({"use": "temp", "value": number})
     if birth_date := fhir_date(study, "00100030"):
         patient["birthDate"] = birth_date
     return patient

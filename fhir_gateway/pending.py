@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
 from archive.keys import Change
 from fhir_gateway.schema import Pool
 
+CHANNEL = "hilum_change"  # the archive notifies it of every commit
 FIRST_RETRY_S = 5
 LONGEST_RETRY_S = 3600
 
@@ -18,6 +22,14 @@ class Waiting:
 
     study_uid: str
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How a study stood on the list: its newest change, and how often it was asked for again."""
+
+    sequence: int = 0
+    again: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +120,34 @@ class PendingStudies:
             row = await found.fetchone()
             return Published(row["imaging_study_id"], row["content_hash"]) if row else None
 
+    async def ask_again(self, study_uids: Iterable[str]) -> None:
+        """Have studies published again although the archive has nothing new of them."""
+        async with self._pool.connection() as connection, connection.transaction():
+            uids = sorted(set(study_uids))
+            # One that is being written just now was perhaps read before: it stays on the list.
+            await connection.execute(
+                "update gateway.pending_study set again = again + 1,"
+                " due_at = case when attempts > 0 then now() else due_at end"
+                " where study_uid = any(%s)",
+                [uids],
+            )
+            await connection.execute(
+                "insert into gateway.pending_study (study_uid, first_sequence, last_sequence,"
+                " due_at, again) select study_uid, last_change, last_change, now(), 1"
+                " from gateway.published_study where study_uid = any(%s)"
+                " on conflict (study_uid) do nothing",
+                [uids],
+            )
+            await connection.execute(f"notify {CHANNEL}".encode())
+
     async def finish(
-        self, study_uid: str, last_change: int, imaging_study_id: str, content_hash: str
+        self, study_uid: str, mark: Mark, imaging_study_id: str, content_hash: str
     ) -> None:
-        """Record what was written; the study stays on the list if it has changed meanwhile."""
+        """Record what was written; the study stays on the list if it has changed meanwhile.
+
+        Args:
+            mark: the state of the archive that was written, and of the list before it was read.
+        """
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(
                 "insert into gateway.published_study"
@@ -119,36 +155,31 @@ class PendingStudies:
                 " on conflict (study_uid) do update set imaging_study_id ="
                 " excluded.imaging_study_id, content_hash = excluded.content_hash,"
                 " last_change = excluded.last_change, published_at = now()",
-                [study_uid, imaging_study_id, content_hash, last_change],
+                [study_uid, imaging_study_id, content_hash, mark.sequence],
             )
-            await connection.execute(
-                "delete from gateway.pending_study where study_uid = %s and last_sequence <= %s",
-                [study_uid, last_change],
-            )
+            await _take_off(connection, study_uid, mark)
 
-    async def newest(self, study_uid: str) -> int:
-        """Sequence number of the newest change that put the study on the list; 0 if none did."""
+    async def mark(self, study_uid: str) -> Mark:
+        """How the study stands on the list now; zeros if it does not."""
         async with self._pool.connection() as connection:
             found = await connection.execute(
-                "select last_sequence from gateway.pending_study where study_uid = %s", [study_uid]
+                "select last_sequence, again from gateway.pending_study where study_uid = %s",
+                [study_uid],
             )
             row = await found.fetchone()
-            return int(row["last_sequence"]) if row else 0
+            return Mark(int(row["last_sequence"]), int(row["again"])) if row else Mark()
 
-    async def forget(self, study_uid: str, newest: int) -> None:
+    async def forget(self, study_uid: str, mark: Mark) -> None:
         """Take a study off the list that the archive does not have (any more).
 
-        It stays on the list if it was stored again, behind the change `newest`. What was written
+        It stays on the list if it was stored again, behind the change of `mark`. What was written
         for it is forgotten too, so that a study that comes back is written anew.
         """
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(
                 "delete from gateway.published_study where study_uid = %s", [study_uid]
             )
-            await connection.execute(
-                "delete from gateway.pending_study where study_uid = %s and last_sequence <= %s",
-                [study_uid, newest],
-            )
+            await _take_off(connection, study_uid, mark)
 
     async def postpone(self, study_uid: str, reason: str) -> float:
         """Try a study again later, each time later; returns the delay in seconds."""
@@ -167,3 +198,11 @@ class PendingStudies:
             )
             row = await found.fetchone()
             return float(row["s"]) if row else 0.0
+
+
+async def _take_off(connection: AsyncConnection[DictRow], study_uid: str, mark: Mark) -> None:
+    await connection.execute(
+        "delete from gateway.pending_study where study_uid = %s and last_sequence <= %s"
+        " and again <= %s",
+        [study_uid, mark.sequence, mark.again],
+    )

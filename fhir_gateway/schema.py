@@ -19,6 +19,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 FIRST_LOCK = 0x48_49_4C_01  # "HIL" 1
 LEADER_LOCK = 0x48_49_4C_02
 WORKITEM_LOCK = 0x48_49_4C_03
+ORDER_LOCK = 0x48_49_4C_04
+PERFORMED_LOCK = 0x48_49_4C_05
+MERGE_LOCK = 0x48_49_4C_06
 
 
 def make_pool(dsn: str, *, size: int = 4) -> Pool:

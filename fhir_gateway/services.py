@@ -11,16 +11,33 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import structlog
 
-from archive import Archive
+from archive import Archive, procedure
+from archive.procedure import PerformedSteps
+from archive.worklist import Worklist
 from fhir_gateway.audit.service import keep
 from fhir_gateway.config import GatewayConfig
+from fhir_gateway.following import CHANNEL, listen
+from fhir_gateway.identity.follower import MergeFollower
 from fhir_gateway.imaging import Publisher
-from fhir_gateway.schema import LEADER_LOCK, WORKITEM_LOCK, Pool, make_pool, migrate
+from fhir_gateway.orders.follower import OrderFollower
+from fhir_gateway.orders.performed import PerformedFollower
+from fhir_gateway.patient import IssuerRules
+from fhir_gateway.schema import (
+    LEADER_LOCK,
+    MERGE_LOCK,
+    ORDER_LOCK,
+    PERFORMED_LOCK,
+    WORKITEM_LOCK,
+    Pool,
+    make_pool,
+    migrate,
+)
 from fhir_gateway.subscriptions import seed
 from fhir_gateway.workitems import Ordering, WorkitemBridge
 from records import Records, RecordsError
@@ -47,6 +64,7 @@ class Services:
         self._archive = archive
         self._audit_folder = audit_folder
         self._seeded = asyncio.Event()
+        self._woken = {name: asyncio.Event() for name in ("orders", "performed", "merges")}
 
     @property
     def seeded(self) -> bool:
@@ -57,19 +75,19 @@ class Services:
         """Run all of them until told to stop; returns when each has ended its present work."""
         config = self._config
         async with Records(config.records_url, config.records_secret) as records:
+            work = {
+                "seed": self._seed,
+                "publish": self._publish,
+                "workitems": self._bridge,
+                "orders": self._follow_orders,
+                "performed": self._follow_performed,
+                "merges": self._follow_merges,
+                "listen": self._listen,
+                "audit": self._ship,
+            }
             tasks = [
-                asyncio.create_task(
-                    self._for_ever("seed", stop, lambda: self._seed(records, stop))
-                ),
-                asyncio.create_task(
-                    self._for_ever("publish", stop, lambda: self._publish(records, stop))
-                ),
-                asyncio.create_task(
-                    self._for_ever("workitems", stop, lambda: self._bridge(records, stop))
-                ),
-                asyncio.create_task(
-                    self._for_ever("audit", stop, lambda: self._ship(records, stop))
-                ),
+                asyncio.create_task(self._for_ever(name, stop, partial(one, records, stop)))
+                for name, one in work.items()
             ]
             await stop.wait()
             _, late = await asyncio.wait(tasks, timeout=STOP_S)
@@ -117,6 +135,47 @@ class Services:
                     self._config, self._archive.workitems, self._archive, records, pool
                 )
                 await bridge.run(stop, self._ordering)
+
+    async def _follow_orders(self, records: Records, stop: asyncio.Event) -> None:
+        async with self._leading(ORDER_LOCK, stop) as pool:
+            if pool is not None:
+                log.info("services.following_orders")
+                worklist = await asyncio.to_thread(Worklist, self._config.dsn)
+                orders = OrderFollower(worklist, records, pool, self._config.timezone)
+                await orders.run(stop, self._woken["orders"])
+
+    async def _follow_performed(self, records: Records, stop: asyncio.Event) -> None:
+        config = self._config
+        async with self._leading(PERFORMED_LOCK, stop) as pool:
+            if pool is not None:
+                steps = await asyncio.to_thread(PerformedSteps, config.dsn)
+                worklist = await asyncio.to_thread(Worklist, config.dsn)
+                rules = IssuerRules(config.default_issuer, config.issuer_of_ae)
+                performed = PerformedFollower(
+                    steps, worklist, records, pool, rules, config.timezone
+                )
+                await performed.run(stop, self._woken["performed"])
+
+    async def _follow_merges(self, records: Records, stop: asyncio.Event) -> None:
+        async with self._leading(MERGE_LOCK, stop) as pool:
+            if pool is not None:
+                await MergeFollower(records, pool).run(stop, self._woken["merges"])
+
+    async def _listen(self, records: Records, stop: asyncio.Event) -> None:
+        """Wake the followers when something has happened that they wait for."""
+        del records
+
+        def heard(channel: str, payload: str) -> None:
+            del payload
+            for name in ("performed",) if channel == procedure.CHANNEL else ("orders", "merges"):
+                self._woken[name].set()
+
+        listening = asyncio.create_task(
+            listen(self._config.dsn, (CHANNEL, procedure.CHANNEL), heard)
+        )
+        await stop.wait()
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def _leading(self, lock: int, stop: asyncio.Event) -> AsyncIterator[Pool | None]:

@@ -7,7 +7,7 @@ instances with SOP class, a procedure code with text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -17,6 +17,8 @@ import orjson
 from archive.summary import InstanceSummary, SeriesSummary, StudySummary
 from fhir_gateway import dicom_values as dicom
 from fhir_gateway.names import display_names
+from fhir_gateway.orders.linking import based_on, encounter_of
+from fhir_gateway.orders.table import KnownOrder
 from records import codes, identifiers
 
 PROFILE = "http://fhir.org/argonaut/smart-imaging/StructureDefinition/smart-imaging-study"
@@ -28,6 +30,7 @@ class Links:
 
     subject: str
     endpoint: str
+    orders: Sequence[KnownOrder] = ()
 
 
 def to_imaging_study(
@@ -53,7 +56,8 @@ def to_imaging_study(
         "modality": _modalities(summary),
         "subject": {"reference": links.subject},
         "started": _started(summary, offset=offset, zone=zone),
-        "basedOn": _based_on(study),
+        "encounter": encounter_of(links.orders),
+        "basedOn": based_on(links.orders, accession_of(study)),
         "referrer": _person(study, "00080090"),
         "interpreter": _people(study, "00081060"),
         "endpoint": [{"reference": links.endpoint}],
@@ -91,14 +95,15 @@ def without_empty(resource: dict[str, Any]) -> dict[str, Any]:
 
 def _identifiers(study: dicom.DicomJson, uid: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [identifiers.study_identifier(uid)]
-    if accession := _accession(study):
+    if accession := accession_of(study):
         found.append(accession)
     if study_id := dicom.text(study, "00200010"):
         found.append({"use": "secondary", "value": study_id})
     return found
 
 
-def _accession(study: dicom.DicomJson) -> dict[str, Any] | None:
+def accession_of(study: dicom.DicomJson) -> dict[str, Any] | None:
+    """The accession number with its issuer, as an Identifier."""
     value = dicom.text(study, "00080050")
     if value is None:
         return None
@@ -115,15 +120,11 @@ def _accession_system(study: dicom.DicomJson) -> str:
         entity, kind = dicom.text(item, "00400032"), dicom.text(item, "00400033")
         if entity and kind == "ISO":
             return identifiers.oid(entity)
+        if entity and kind == "URI":
+            return dicom.clean(entity)
         if entity or dicom.text(item, "00400031"):
             return identifiers.accession_system(entity or dicom.text(item, "00400031"))
     return identifiers.accession_system(None)
-
-
-def _based_on(study: dicom.DicomJson) -> list[dict[str, Any]]:
-    """The order by its number only: the ServiceRequest itself may come later, or never."""
-    accession = _accession(study)
-    return [{"type": "ServiceRequest", "identifier": accession}] if accession else []
 
 
 def _modality(series: SeriesSummary) -> str | None:

@@ -20,6 +20,7 @@ import authorization.app
 import authorization.discovery
 import dicomweb.app
 import fhir_gateway.app
+import fhir_gateway.orders.hook
 import fhir_gateway.study_access
 import inference.hook
 import reports.hook
@@ -108,6 +109,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(inference.hook.router(queue, secret))
     app.include_router(reports.hook.router(queue, secret))
+    app.include_router(fhir_gateway.orders.hook.router(gateway.dsn, secret))
     _add_health(app, settings, services)
     # Before the FHIR door, below which the discovery documents lie.
     app.router.routes.extend(authorization.discovery.routes(apps.config))

@@ -115,6 +115,9 @@ CUSTODIAN = Code(PROVENANCE_AGENT, "custodian", "Custodian")
 # Imaging studies and their endpoints.
 ACCESSION_TYPE = Code(V2_0203, "ACSN", "Accession ID")
 PLACER_TYPE = Code(V2_0203, "PLAC", "Placer Identifier")
+FILLER_TYPE = Code(V2_0203, "FILL", "Filler Identifier")
+VISIT_TYPE = Code(V2_0203, "VN", "Visit number")
+IMAGING_ORDER = Code(SCT, "363679005", "Imaging")
 MEDICAL_RECORD_TYPE = Code(V2_0203, "MR", "Medical record number")
 ACCESSION_NUMBER = Code(DCM, "121022", "Accession Number")
 WADO_RS = Code(ENDPOINT_CONNECTION, "dicom-wado-rs", "DICOM WADO-RS")
@@ -151,6 +154,8 @@ PATIENT_IDS_DIFFER = Code(
     PATIENT_FLAG, "patient-ids-differ", "Instances of the study name different patients"
 )
 UNIDENTIFIED = Code(PATIENT_FLAG, "unidentified", "No patient identifier in the images")
+ORDER_DIFFERS = Code(PATIENT_FLAG, "order-differs", "The order of the study names another patient")
+IDENTITY_REVIEW = Code(PATIENT_FLAG, "review", "Find out whom the study is about")
 
 # Audit events (IHE BALP).
 AUDIT_REST = Code(AUDIT_TYPE, "rest", "RESTful Operation")

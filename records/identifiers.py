@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from uuid import UUID, uuid5
 
 CANONICAL = "https://hilum.dev/fhir"
@@ -68,6 +68,11 @@ def token(system: str, value: str) -> str:
     return f"{_escape(system)}|{_escape(value)}"
 
 
+def value_token(value: str) -> str:
+    """A search token for a value of any system; commas, pipes and backslashes are escaped."""
+    return _escape(value)
+
+
 def by_identifier(system: str, value: str) -> str:
     """A conditional query `identifier=system|value`, percent-encoded for a URL or a header."""
     return f"identifier={quote(token(system, value), safe='')}"
@@ -92,3 +97,27 @@ def _escape(text: str) -> str:
     for special in ("\\", ",", "$", "|"):
         text = text.replace(special, "\\" + special)
     return text
+
+
+def derived_uid(*parts: str) -> str:
+    """A DICOM UID below 2.25 (PS3.5 B.2) that always comes out the same for the same parts."""
+    return f"2.25.{uuid5(_NAMESPACE, chr(31).join(parts)).int}"
+
+
+def issuer_of(system: str) -> tuple[str | None, str | None, str | None]:
+    """How DICOM names the issuer that an identifier system stands for.
+
+    Returns:
+        Local text (0010,0021), Universal Entity ID and its type (0040,0032 and 0040,0033);
+        all None for the systems of identifiers without an issuer.
+    """
+    if system in ("", UNSPECIFIED_ISSUER, UNIDENTIFIED_PATIENT, _ACCESSION_ISSUER):
+        return None, None, None
+    for ours in (_ISSUER, _ACCESSION_ISSUER):
+        if system.startswith(f"{ours}/"):
+            return unquote(system.removeprefix(f"{ours}/")), None, None
+    if system.startswith("urn:oid:"):
+        return None, uid_of(system), "ISO"
+    if system.startswith("urn:uuid:"):
+        return None, system.removeprefix("urn:uuid:"), "UUID"
+    return None, system, "URI"

@@ -1,0 +1,1 @@
+"""Who a study is about when records disagree: merged patients, contradictions, quarantine."""

@@ -1,0 +1,1 @@
+"""Imaging orders: from ServiceRequest to the worklist, and from the modality back."""

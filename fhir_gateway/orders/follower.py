@@ -1,0 +1,183 @@
+"""From orders in the FHIR store to the worklist: what is to be done, where and when."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import structlog
+
+from archive import ArchiveError
+from archive.worklist import Worklist, WorklistError
+from fhir_gateway.following import Follower, rest
+from fhir_gateway.orders import item, reading
+from fhir_gateway.orders.reading import Order, Resource
+from fhir_gateway.orders.table import ImagingOrders, KnownOrder
+from fhir_gateway.pending import PendingStudies
+from fhir_gateway.schema import Pool
+from records import NotFound, Records, RecordsError, RecordsUnavailable, identifiers
+
+LOOK_S = 5.0  # a lost wake-up costs no more than this
+STORE_AWAY_S = 5.0
+CHECK_S = 300.0  # everything that is open is read again: what was deleted leaves no change
+NOT_BOOKED = "no appointment of the order is booked"
+
+log = structlog.get_logger(__name__)
+
+
+class OrderFollower:
+    """Keeps the worklist in line with ServiceRequests; one runs per installation."""
+
+    def __init__(self, worklist: Worklist, records: Records, pool: Pool, zone: str | None) -> None:
+        self._worklist = worklist
+        self._records = records
+        self._zone = zone
+        self._orders = ImagingOrders(pool)
+        self._pending = PendingStudies(pool)
+        self._followers = {
+            kind: Follower(records, pool, f"orders {kind}", kind, {})
+            for kind in ("ServiceRequest", "Appointment", "Patient", "Encounter")
+        }
+        self._checked = -CHECK_S
+
+    async def run(self, stop: asyncio.Event, woken: asyncio.Event) -> None:
+        """Follow until told to stop; survives an outage of either store."""
+        while not stop.is_set():
+            woken.clear()
+            pause = LOOK_S
+            try:
+                await self.round()
+            except (RecordsError, ArchiveError) as error:
+                pause = STORE_AWAY_S
+                log.warning("orders.put_off", kind=type(error).__name__, reason=str(error))
+            await rest(pause, stop, woken)
+
+    async def round(self) -> None:
+        """One look at everything that has changed."""
+        if time.monotonic() - self._checked > CHECK_S:
+            await self._check_open()
+            self._checked = time.monotonic()
+        async for request in self._followers["ServiceRequest"].changes():
+            await self._follow_alone(request)
+        for kind in ("Appointment", "Patient", "Encounter"):
+            async for changed in self._followers[kind].changes():
+                await self._follow_each(await self._orders_of(changed))
+
+    async def _check_open(self) -> None:
+        await self._follow_each([one.service_request for one in await self._orders.still_open()])
+
+    async def _orders_of(self, changed: Resource) -> list[str]:
+        """Ids of the orders that a change of another resource may concern."""
+        reference = f"{changed['resourceType']}/{changed['id']}"
+        if changed["resourceType"] == "Patient":
+            found = await self._orders.of_patient(reference)
+        elif changed["resourceType"] == "Encounter":
+            found = await self._orders.of_encounter(reference)
+        else:
+            parts = [str(one.get("reference", "")).split("/") for one in changed.get("basedOn", [])]
+            return [part[-1] for part in parts if part[-2:-1] == ["ServiceRequest"]]
+        return [one.service_request for one in found]
+
+    async def _follow_each(self, request_ids: Iterable[str]) -> None:
+        for request_id in dict.fromkeys(request_ids):
+            try:
+                request = await self._records.read("ServiceRequest", request_id)
+            except NotFound:
+                await self._gone(request_id)
+                continue
+            await self._follow_alone(request)
+
+    async def _follow_alone(self, request: Resource) -> None:
+        """Follow one order; an odd one does not hold up the others."""
+        try:
+            await self.follow(request)
+        except (RecordsUnavailable, ArchiveError):
+            raise
+        except (RecordsError, KeyError, TypeError, ValueError, AttributeError) as error:
+            log.error("orders.not_followed", order=request["id"], kind=type(error).__name__)
+
+    async def follow(self, request: Resource) -> None:
+        """Bring worklist and links in line with one ServiceRequest. Safe to repeat."""
+        if not reading.is_imaging(request) or request.get("status") == "entered-in-error":
+            if await self._orders.get(request["id"]) is not None:
+                await self._gone(request["id"])
+            return
+        try:
+            order = await reading.read_order(self._records, request)
+        except NotFound:
+            log.warning("orders.without_patient", order=request["id"])
+            await self._gone(request["id"])
+            return
+        problem = await asyncio.to_thread(self._bring, order)
+        known = _known(order, problem)
+        before = await self._orders.put(known)
+        if problem and (before is None or before.problem != problem):
+            log.warning("orders.not_offered", order=request["id"], reason=problem)
+        if before is None or _links(before) != _links(known):
+            await self._look_at_studies(known, *([before] if before else []))
+
+    def _bring(self, order: Order) -> str | None:
+        """Put an order on the worklist or take it off; returns why it cannot be offered."""
+        source = f"ServiceRequest/{order.request['id']}"
+        problem = None
+        if reading.is_open(order.request):
+            try:
+                if order.visits:
+                    self._worklist.upsert(source, item.to_item(order, self._zone))
+                    return None
+                problem = NOT_BOOKED
+            except (item.NotSchedulable, WorklistError) as error:
+                problem = str(error)
+        if self._worklist.withdraw(source):
+            log.info("orders.withdrawn", order=order.request["id"])
+        return problem
+
+    async def _gone(self, request_id: str) -> None:
+        known = await self._orders.get(request_id)
+        await asyncio.to_thread(self._worklist.withdraw, f"ServiceRequest/{request_id}")
+        await self._orders.forget(request_id)
+        if known is not None:
+            await self._look_at_studies(known)
+
+    async def _look_at_studies(self, *orders: KnownOrder) -> None:
+        """Have the studies published again that an order, as it was or is, belongs to."""
+        uids = [order.study_uid for order in orders]
+        for accession in {order.accession for order in orders if order.accession}:
+            params = {"identifier": identifiers.value_token(accession), "_elements": "identifier"}
+            found = await self._records.search("ImagingStudy", params)
+            uids += [uid for one in found if (uid := identifiers.study_uid_of(one))]
+        await self._pending.ask_again(uids)
+
+
+def _known(order: Order, problem: str | None) -> KnownOrder:
+    request = order.request
+    accession = reading.accession_of(request) or {}
+    encounter = request.get("encounter", {}).get("reference")
+    try:
+        patient_id = item.sent_patient(order.patient).value
+    except item.NotSchedulable:
+        patient_id = ""
+    return KnownOrder(
+        service_request=request["id"],
+        study_uid=reading.study_uid_of(request),
+        patient=f"Patient/{order.patient['id']}",
+        patient_id=patient_id,
+        encounter=str(encounter) if encounter else None,
+        accession_system=accession.get("system"),
+        accession=accession.get("value"),
+        open=reading.is_open(request),
+        problem=problem,
+    )
+
+
+def _links(order: KnownOrder) -> tuple[object, ...]:
+    """What a study shows of its order."""
+    return (
+        order.study_uid,
+        order.patient,
+        order.patient_id,
+        order.encounter,
+        order.accession_system,
+        order.accession,
+    )

@@ -1,0 +1,230 @@
+"""From performed procedure steps (MPPS) to FHIR: Procedure, and the order that was carried out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import structlog
+
+from archive import ArchiveError
+from archive.procedure import SCHEDULED_STEPS, PerformedStep, PerformedSteps
+from archive.worklist import Worklist
+from fhir_gateway import dicom_values as dicom
+from fhir_gateway.following import rest
+from fhir_gateway.names import display_names
+from fhir_gateway.orders.table import ImagingOrders, KnownOrder
+from fhir_gateway.patient import IssuerRules, identity_of
+from fhir_gateway.schema import Pool
+from fhir_gateway.study import without_empty
+from records import (
+    NotFound,
+    Records,
+    RecordsError,
+    RecordsUnavailable,
+    VersionConflict,
+    identifiers,
+)
+
+Resource = dict[str, Any]
+
+PROFILE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-procedure"
+STATUSES = {"IN PROGRESS": "in-progress", "COMPLETED": "completed", "DISCONTINUED": "stopped"}
+TASK_STATUSES = {"IN PROGRESS": "in-progress", "COMPLETED": "completed"}
+WAITING_TASKS = "requested,received,accepted,ready,in-progress"
+LOOK_S = 5.0
+STORE_AWAY_S = 5.0
+PAGE = 100
+ATTEMPTS = 3
+
+log = structlog.get_logger(__name__)
+
+
+class PerformedFollower:
+    """Tells the FHIR store what modalities report; one runs per installation."""
+
+    def __init__(
+        self,
+        steps: PerformedSteps,
+        worklist: Worklist,
+        records: Records,
+        pool: Pool,
+        rules: IssuerRules,
+        zone: str | None,
+    ) -> None:
+        self._steps = steps
+        self._worklist = worklist
+        self._records = records
+        self._pool = pool
+        self._rules = rules
+        self._zone = zone
+        self._orders = ImagingOrders(pool)
+
+    async def run(self, stop: asyncio.Event, woken: asyncio.Event) -> None:
+        """Follow until told to stop; survives an outage of either store."""
+        while not stop.is_set():
+            woken.clear()
+            pause = LOOK_S
+            try:
+                await self.round()
+            except (RecordsError, ArchiveError) as error:
+                pause = STORE_AWAY_S
+                log.warning("performed.put_off", kind=type(error).__name__, reason=str(error))
+            await rest(pause, stop, woken)
+
+    async def round(self) -> None:
+        """Tell every change that has not been told."""
+        after = await self._cursor()
+        while changes := await asyncio.to_thread(self._steps.changes, after, PAGE):
+            for step in changes:
+                await self._tell_alone(step)
+                await self._move(step.change)
+            after = changes[-1].change
+
+    async def _tell_alone(self, step: PerformedStep) -> None:
+        """Tell one step; one that the FHIR store refuses does not hold up the others."""
+        try:
+            await self.tell(step)
+        except RecordsUnavailable:
+            raise
+        except RecordsError as error:
+            log.error("performed.refused", step=step.sop_uid, kind=type(error).__name__)
+
+    async def tell(self, step: PerformedStep) -> None:
+        """Bring Procedure, order and its Tasks in line with one step. Safe to repeat."""
+        orders = await self._orders_of(step)
+        subject = await self._subject(step, orders)
+        if subject is None:
+            log.warning("performed.patient_unknown", step=step.sop_uid)
+            return
+        await self._write(to_procedure(step, subject, orders, self._zone))
+        for order in orders:
+            await self._move_tasks(order, step)
+            if step.status == "COMPLETED":
+                await self._complete(order)
+        log.info("performed.told", step=step.sop_uid, status=step.status, orders=len(orders))
+
+    async def _orders_of(self, step: PerformedStep) -> list[KnownOrder]:
+        found: dict[str, KnownOrder] = {}
+        for reference in dicom.items(step.attributes, SCHEDULED_STEPS):
+            uid = dicom.text(reference, "0020000D")
+            accession = dicom.text(reference, "00080050")
+            orders = await self._orders.of_study(uid) if uid else []
+            if not orders and accession:
+                same = await self._orders.of_accession(accession)
+                patient_id = dicom.text(step.attributes, "00100020")
+                orders = [one for one in same if one.patient_id == patient_id]
+            found |= {order.service_request: order for order in orders}
+        return [found[name] for name in sorted(found)]
+
+    async def _subject(self, step: PerformedStep, orders: list[KnownOrder]) -> str | None:
+        if orders:
+            return orders[0].patient
+        identity = identity_of(step.attributes, step.sop_uid, [step.calling_ae], self._rules)
+        if not identity.known:
+            return None
+        token = identifiers.token(identity.system, identity.value)
+        known = await self._records.first("Patient", {"identifier": token})
+        return f"Patient/{known['id']}" if known else None
+
+    async def _write(self, procedure: Resource) -> None:
+        """Create the Procedure of a step, or bring it up to date; others' additions stay."""
+        own = procedure["identifier"][0]
+        token = identifiers.token(own["system"], own["value"])
+        for _ in range(ATTEMPTS):
+            known = await self._records.first("Procedure", {"identifier": token})
+            if known is None:
+                condition = identifiers.by_identifier(own["system"], own["value"])
+                known = await self._records.create(procedure, if_none_exist=condition)
+            if all(known.get(name) == value for name, value in procedure.items() if name != "meta"):
+                return
+            with contextlib.suppress(VersionConflict):
+                await self._records.update({**known, **procedure, "meta": known["meta"]})
+                return
+        raise VersionConflict("a Procedure changes faster than it can be read")
+
+    async def _complete(self, order: KnownOrder) -> None:
+        """The order is completed once no step of it is left to be done."""
+        statuses = await asyncio.to_thread(self._worklist.statuses, order.reference)
+        if any(status not in ("COMPLETED", "DISCONTINUED") for status in statuses):
+            return
+        for _ in range(ATTEMPTS):
+            try:
+                request = await self._records.read("ServiceRequest", order.service_request)
+            except NotFound:
+                return
+            if request.get("status") != "active":
+                return
+            with contextlib.suppress(VersionConflict):
+                await self._records.update({**request, "status": "completed"})
+                log.info("performed.order_completed", order=order.service_request)
+                return
+
+    async def _move_tasks(self, order: KnownOrder, step: PerformedStep) -> None:
+        """Tasks that somebody has made to have the order carried out go with it."""
+        status = TASK_STATUSES.get(step.status)
+        if status is None:
+            return
+        params = {"focus": order.reference, "status": WAITING_TASKS}
+        for task in await self._records.search("Task", params):
+            if task["status"] != status:
+                with contextlib.suppress(VersionConflict):
+                    await self._records.update({**task, "status": status})
+
+    async def _cursor(self) -> int:
+        async with self._pool.connection() as connection:
+            found = await connection.execute("select change from gateway.procedure_cursor")
+            row = await found.fetchone()
+            return int(row["change"]) if row else 0
+
+    async def _move(self, change: int) -> None:
+        async with self._pool.connection() as connection:
+            await connection.execute("update gateway.procedure_cursor set change = %s", [change])
+
+
+def to_procedure(
+    step: PerformedStep, subject: str, orders: list[KnownOrder], zone: str | None
+) -> Resource:
+    """The Procedure of a performed step."""
+    data = step.attributes
+    encounters = {order.encounter for order in orders if order.encounter}
+    return without_empty(
+        {
+            "resourceType": "Procedure",
+            "meta": {"profile": [PROFILE]},
+            "identifier": [
+                {"system": identifiers.DICOM_UID, "value": identifiers.oid(step.sop_uid)}
+            ],
+            "basedOn": [{"reference": order.reference} for order in orders],
+            "status": STATUSES[step.status],
+            "statusReason": next(iter(dicom.coded(data, "00400281")), None),
+            "code": _code(data),
+            "subject": {"reference": subject},
+            "encounter": {"reference": encounters.pop()} if len(encounters) == 1 else None,
+            "performedPeriod": _period(data, zone),
+            "performer": [
+                {"actor": {"type": "Practitioner", "display": name}} for name in _performers(data)
+            ],
+            "note": [{"text": text}] if (text := dicom.text(data, "00400280")) else None,
+        }
+    )
+
+
+def _code(data: dicom.DicomJson) -> Resource:
+    concepts = dicom.coded(data, "00081032") or dicom.coded(data, "00400260")
+    text = dicom.text(data, "00400254") or f"Imaging procedure, {dicom.text(data, '00080060')}"
+    return ({"text": text} | concepts[0]) if concepts else {"text": text}
+
+
+def _period(data: dicom.DicomJson, zone: str | None) -> Resource:
+    offset = dicom.text(data, "00080201")
+    start = dicom.fhir_datetime(data, "00400244", "00400245", offset=offset, zone=zone)
+    end = dicom.fhir_datetime(data, "00400250", "00400251", offset=offset, zone=zone)
+    return without_empty({"start": start, "end": end})
+
+
+def _performers(data: dicom.DicomJson) -> list[str]:
+    series = [data, *dicom.items(data, "00400340")]
+    names = [name for one in series for name in display_names(one, "00081050", "00081070")]
+    return list(dict.fromkeys(names))

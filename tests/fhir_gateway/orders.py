@@ -1,0 +1,38 @@
+"""Orders for the tests: the documented transaction with numbers of its own, and parts to vary it."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "orders.md"
+
+
+def documented(tag: str = "") -> dict[str, Any]:
+    """The Bundle of the page; with a tag, numbers and places that no other test uses."""
+    found = re.search(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    text = found[1]
+    if tag:
+        for number in ("EHR-0815", "V-4711", "ACC-0815", "PLACER-0815", "APP-0815"):
+            text = text.replace(number, f"{number[:3]}{tag}")
+        text = text.replace("8f1d2b52-0000-4000-8000", str(uuid.uuid4())[:23])
+    return json.loads(text)
+
+
+def entry(bundle: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The resource of a type in the Bundle, to be changed before it is sent."""
+    return next(e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == kind)
+
+
+async def placed(records, bundle) -> dict[str, dict[str, Any]]:
+    """Send the transaction; gives what it made by type."""
+    answers = await records.transaction(bundle["entry"])
+    made = {}
+    for answer in answers:
+        kind, name = answer["response"]["location"].split("/_history")[0].split("/")[-2:]
+        made[kind] = await records.read(kind, name)
+    return made
