@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
-from authlib.oauth2.rfc6749.errors import InvalidClientError
+from authlib.oauth2.rfc6749.errors import InvalidClientError, InvalidRequestError
 from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 
@@ -59,10 +59,21 @@ def find(issuer: Issuer, token: str) -> Presented | None:
     return Presented("access_token", caller.client or "", claims, str(claims["jti"]))
 
 
+def _has_token(request: FormRequest) -> None:
+    """Raises InvalidRequestError. A hint that means nothing does not matter (RFC 7009 2.2.1)."""
+    if "token" not in request.form:
+        raise InvalidRequestError("token is missing")
+
+
 class Revocation(RevocationEndpoint):  # type: ignore[misc]
     """RFC 7009: an access token ends alone, a refresh token with its whole family."""
 
     CLIENT_AUTH_METHODS = ANY_METHOD
+
+    def check_params(self, request: FormRequest, client: object) -> None:
+        """There is a token."""
+        del client
+        _has_token(request)
 
     def query_token(self, token: str, hint: str | None) -> Presented | None:
         """The token, whatever the hint says."""
@@ -83,6 +94,11 @@ class Introspection(IntrospectionEndpoint):  # type: ignore[misc]
     """RFC 7662 as SMART has it: for the client itself, and for machines of the site."""
 
     CLIENT_AUTH_METHODS = AUTH_METHODS
+
+    def check_params(self, request: FormRequest, client: object) -> None:
+        """There is a token."""
+        del client
+        _has_token(request)
 
     def authenticate_endpoint_client(self, request: FormRequest) -> Caller | KnownClient:
         """Who asks: a client that proves itself, or the bearer of an access token."""

@@ -20,7 +20,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import uvicorn
-from joserfc import jwt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 from joserfc.jwk import ECKey, KeySet, RSAKey
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -84,12 +85,24 @@ def public_set(*keys: Any) -> dict[str, Any]:
 def signed(key: Any, claims: dict[str, Any], alg: str, **header: Any) -> str:
     """A JWT with exactly these claims and headers, whatever is wrong about them."""
     named = {"alg": alg, "typ": "JWT", "kid": key.kid, **header}
-    return jwt.encode(
-        {name: value for name, value in named.items() if value is not None},
-        claims,
-        key,
-        algorithms=[alg],
-    )
+    head = {name: value for name, value in named.items() if value is not None}
+    text = b".".join(_base64(json.dumps(part).encode()) for part in (head, claims))
+    digest = getattr(hashes, f"SHA{alg[2:]}")()
+    private = key.private_key
+    if alg.startswith("ES"):
+        size = (private.curve.key_size + 7) // 8
+        pair = utils.decode_dss_signature(private.sign(text, ec.ECDSA(digest)))
+        signature = b"".join(number.to_bytes(size) for number in pair)
+    elif alg.startswith("PS"):
+        filling = padding.PSS(padding.MGF1(digest), digest.digest_size)
+        signature = private.sign(text, filling, digest)
+    else:
+        signature = private.sign(text, padding.PKCS1v15(), digest)
+    return (text + b"." + _base64(signature)).decode()
+
+
+def _base64(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
 
 @dataclass
