@@ -13,6 +13,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from archive import deletion, feed, integrity, reading, walking
+from archive.commitments import Commitments
 from archive.config import ArchiveConfig
 from archive.connection import configure
 from archive.errors import ArchiveError, Corrupted
@@ -61,6 +62,7 @@ class Archive:
         self._writer = Writer(files, config.dsn, durable=config.durable)
         self._proven = Proven()
         self.workitems = Workitems(self._connection)
+        self.commitments = Commitments(self._connection)
         self.query_tags = QueryTags(self._connection, config)
 
     @classmethod

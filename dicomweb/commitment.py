@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -10,10 +11,17 @@ from starlette.responses import Response
 
 from access import Forbidden
 from archive import Archive, ArchiveError, InstanceNotFound
+from archive.commitments import Reference
 from archive.keys import DicomJson
 from dicomweb.body import body_of
 from dicomweb.door import Visit, in_thread, is_uid
-from dicomweb.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from dicomweb.errors import (
+    BadRequest,
+    NotFound,
+    PayloadTooLarge,
+    TransactionInUse,
+    UnsupportedMediaType,
+)
 from dicomweb.media import DICOM_JSON, Offer, choose, parse_media_type
 from dicomweb.xml import DICOM_XML, from_native, to_native
 
@@ -23,27 +31,47 @@ _COMMITTED, _FAILED = "00081199", "00081198"
 # PS3.3 C.14.1.1.
 PROCESSING_FAILURE, NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0110, 0x0112, 0x0119
 PATIENCE_S = 10.0
+_IN_USE = "the Transaction UID is in use"
 
 
 async def request_commitment(visit: Visit) -> Response:
     """POST /commitment-requests/{transaction}."""
     offer = choose(visit.accept, _FORMS)
     uid: str = visit.request.path_params["transaction"]
-    kept = visit.door.commitments
-    kept.check_free(uid)
+    kept = visit.archive.commitments
+    if not await in_thread(kept.is_free, uid):
+        raise TransactionInUse(_IN_USE)
     references = _references(await _document(visit), visit.door.config.max_parts)
-    kept.check_free(uid)  # another request may have come while the body did
     hidden = await _hidden(visit, {uid for _, uid in references})
-    work = asyncio.create_task(in_thread(_verify, visit.archive, hidden, references))
-    kept.begin(uid, visit.caller, work)
-    return await _answer(visit, offer, work)
+    # Another request may have come while the body did.
+    if not await in_thread(kept.begin, uid, visit.caller.subject, references, hidden):
+        raise TransactionInUse(_IN_USE)
+    return await _answer(visit, offer, _verification(visit, uid, references, hidden))
 
 
 async def check_result(visit: Visit) -> Response:
     """GET /commitment-requests/{transaction}."""
     offer = choose(visit.accept, _FORMS)
-    work = visit.door.commitments.result(visit.request.path_params["transaction"], visit.caller)
+    uid: str = visit.request.path_params["transaction"]
+    found = await in_thread(visit.archive.commitments.find, uid)
+    if found is None or found.subject != visit.caller.subject:
+        raise NotFound("no storage commitment request has this Transaction UID")
+    if found.result is not None:
+        return _document_of(offer, found.result)
+    # Under way, or left by a process that ended: then it is verified again.
+    work = _verification(visit, uid, found.referenced, found.hidden)
     return await _answer(visit, offer, work)
+
+
+def _verification(
+    visit: Visit, uid: str, references: Sequence[Reference], hidden: frozenset[str]
+) -> asyncio.Task[DicomJson]:
+    async def work() -> DicomJson:
+        found = await in_thread(_verify, visit.archive, hidden, references)
+        await in_thread(visit.archive.commitments.finish, uid, found)
+        return found
+
+    return visit.door.commitments.verify(uid, work)
 
 
 async def _answer(visit: Visit, offer: Offer, work: asyncio.Task[DicomJson]) -> Response:
@@ -52,7 +80,10 @@ async def _answer(visit: Visit, offer: Offer, work: asyncio.Task[DicomJson]) -> 
     if not done:
         url = f"{visit.door.base_url(visit.request)}{visit.request.scope['path']}"
         return Response(status_code=202, headers={"Retry-After": "5", "Content-Location": url})
-    document = work.result()
+    return _document_of(offer, work.result())
+
+
+def _document_of(offer: Offer, document: DicomJson) -> Response:
     text = to_native(document) if offer.part == DICOM_XML else orjson.dumps(document)
     return Response(text, media_type=offer.part)
 
@@ -79,7 +110,7 @@ async def _document(visit: Visit) -> DicomJson:
     return found
 
 
-def _references(document: DicomJson, most: int) -> list[tuple[str, str]]:
+def _references(document: DicomJson, most: int) -> list[Reference]:
     """SOP class and instance of each item of ReferencedSOPSequence (table J.1-1)."""
     try:
         items = document[_COMMITTED]["Value"]
@@ -109,9 +140,7 @@ async def _hidden(visit: Visit, instances: set[str]) -> frozenset[str]:
     return frozenset(hidden)
 
 
-def _verify(
-    archive: Archive, hidden: frozenset[str], references: list[tuple[str, str]]
-) -> DicomJson:
+def _verify(archive: Archive, hidden: frozenset[str], references: Sequence[Reference]) -> DicomJson:
     """The Storage Commitment Response Module (table J.2-1)."""
     committed, failed = [], []
     for sop_class, uid in references:

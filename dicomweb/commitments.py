@@ -1,45 +1,29 @@
-"""Storage commitment requests that were made, and whose results may still be asked for."""
+"""Verifications of storage commitment under way; requests and results lie in the archive."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from access import Caller
 from archive.keys import DicomJson
-from dicomweb.errors import NotFound, TransactionInUse
-
-KEPT = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    subject: str
-    result: asyncio.Task[DicomJson]
 
 
 @dataclass
 class Commitments:
-    """The requests of this process whose results may still be asked for."""
+    """The verifications that this process is at, by Transaction UID."""
 
-    _requests: OrderedDict[str, _Request] = field(default_factory=OrderedDict)
+    _running: dict[str, asyncio.Task[DicomJson]] = field(default_factory=dict)
 
-    def begin(self, uid: str, caller: Caller, result: asyncio.Task[DicomJson]) -> None:
-        """Remember a request; the oldest finished one is forgotten where there are too many."""
-        self._requests[uid] = _Request(caller.subject, result)
-        for old in list(self._requests)[: max(0, len(self._requests) - KEPT)]:
-            if self._requests[old].result.done():
-                del self._requests[old]
+    def verify(self, uid: str, work: Callable[[], Awaitable[DicomJson]]) -> asyncio.Task[DicomJson]:
+        """The verification of a request: the one that runs, or else one that begins now."""
+        running = self._running.get(uid)
+        if running is None:
+            running = asyncio.ensure_future(_result(work))
+            self._running[uid] = running
+            running.add_done_callback(lambda _: self._running.pop(uid, None))
+        return running
 
-    def check_free(self, uid: str) -> None:
-        """Raise TransactionInUse where the UID was used before."""
-        if uid in self._requests:
-            raise TransactionInUse("the Transaction UID is in use")
 
-    def result(self, uid: str, caller: Caller) -> asyncio.Task[DicomJson]:
-        """The result of the caller's own request; raises NotFound."""
-        found = self._requests.get(uid)
-        if found is None or found.subject != caller.subject:
-            raise NotFound("no storage commitment request has this Transaction UID")
-        return found.result
+async def _result(work: Callable[[], Awaitable[DicomJson]]) -> DicomJson:
+    return await work()

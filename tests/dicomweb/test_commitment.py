@@ -7,7 +7,7 @@ from pydicom.uid import generate_uid
 
 from archive import InstanceKey
 from dicomweb.xml import to_native
-from tests.dicomweb.server import file_of, slice_of
+from tests.dicomweb.server import file_of, running, slice_of
 
 JSON = {"Content-Type": "application/dicom+json", "Accept": "application/dicom+json"}
 
@@ -103,3 +103,22 @@ def test_a_transaction_that_is_no_uid_is_400(web, stored):
     answer = web.post("/commitment-requests/0123..4", json=naming(stored), headers=JSON)
 
     assert answer.status_code == 400
+
+
+def test_results_survive_the_process_and_what_it_left_unverified_is_verified(dsn, tmp_path):
+    done, left = f"/commitment-requests/{generate_uid()}", generate_uid()
+    with running(dsn, tmp_path) as server, server.client() as web:
+        instance = slice_of()
+        server.stow(file_of(instance))
+        first = web.post(done, json=naming(instance), headers=JSON)
+        named = [(instance.SOPClassUID, instance.SOPInstanceUID)]
+        server.archive.commitments.begin(left, "test", named, frozenset())
+
+    with running(dsn, tmp_path) as server, server.client() as web:
+        result = web.get(done, headers=JSON)
+        again = web.post(done, json=naming(instance), headers=JSON)
+        resumed = web.get(f"/commitment-requests/{left}", headers=JSON)
+
+    assert result.json() == first.json()
+    assert again.status_code == 409
+    assert uids(resumed, "00081199") == {instance.SOPInstanceUID: None}
