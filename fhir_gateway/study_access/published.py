@@ -34,7 +34,9 @@ async def published(pool: Pool, study: str) -> tuple[str | None, int, tuple[str,
     """Id of the study's ImagingStudy, the last change that it holds, and the version of both."""
     async with pool.connection() as connection:
         found = await connection.execute(
-            "select g.last_value generation, p.imaging_study_id id, p.last_change changed,"
+            # A sequence that nobody has asked yet has the same last_value as after the first time.
+            "select case when g.is_called then g.last_value else 0 end generation,"
+            " p.imaging_study_id id, p.last_change changed,"
             " coalesce(p.content_hash, '') content from gateway.access_generation g"
             " left join gateway.published_study p on p.study_uid = %s",
             [study],

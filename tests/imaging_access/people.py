@@ -82,9 +82,21 @@ class Imaging:
         self.store(*all_of)
         return self.person(all_of)
 
-    def store(self, *datasets: Dataset, client: httpx.Client | None = None) -> httpx.Response:
+    def person_with(self, patient_id: str, slices: int = 1) -> Person:
+        """A further study of a patient who is known."""
+        study, series = str(generate_uid()), str(generate_uid())
+        found = [slice_of(study, series, PatientID=patient_id) for _ in range(slices)]
+        self.store(*found)
+        return self.person(found)
+
+    def store(
+        self,
+        *datasets: Dataset,
+        client: httpx.Client | None = None,
+        path: str = "/dicomweb/studies",
+    ) -> httpx.Response:
         answer = (client or self.operator).post(
-            "/dicomweb/studies",
+            path,
             content=multipart(*(file_of(one) for one in datasets)),
             headers={"Content-Type": B},
         )
