@@ -5,6 +5,7 @@ import ca.uhn.fhir.context.support.ConceptValidationOptions;
 import ca.uhn.fhir.context.support.IValidationSupport;
 import ca.uhn.fhir.context.support.ValidationSupportContext;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.function.Predicate;
 import org.hl7.fhir.r4.model.ValueSet;
@@ -28,16 +29,17 @@ final class CodeRules implements IValidationSupport {
   private final boolean onlyWritten;
   private final Map<String, Map<String, String>> written = new HashMap<>();
 
-  CodeRules(FhirContext context, boolean onlyWritten) {
+  /**
+   * @param fragments the value sets that list what Hilum writes
+   */
+  CodeRules(FhirContext context, List<ValueSet> fragments, boolean onlyWritten) {
     this.context = context;
     this.onlyWritten = onlyWritten;
-  }
-
-  /** Takes over the codes of one of the value sets that list what Hilum writes. */
-  void add(ValueSet valueSet) {
-    for (var include : valueSet.getCompose().getInclude()) {
-      var codes = written.computeIfAbsent(include.getSystem(), system -> new HashMap<>());
-      include.getConcept().forEach(one -> codes.put(one.getCode(), one.getDisplay()));
+    for (var fragment : fragments) {
+      for (var include : fragment.getCompose().getInclude()) {
+        var codes = written.computeIfAbsent(include.getSystem(), system -> new HashMap<>());
+        include.getConcept().forEach(one -> codes.put(one.getCode(), one.getDisplay()));
+      }
     }
   }
 

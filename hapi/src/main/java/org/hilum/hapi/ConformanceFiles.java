@@ -4,6 +4,7 @@ import ca.uhn.fhir.context.FhirContext;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import org.hl7.fhir.common.hapi.validation.support.PrePopulatedValidationSupport;
 import org.hl7.fhir.r4.model.ValueSet;
@@ -23,25 +24,22 @@ final class ConformanceFiles {
 
   private final FhirContext context;
   private final PrePopulatedValidationSupport resources;
-  private final CodeRules rules;
+  private final List<ValueSet> fragments = new ArrayList<>();
   private int count;
 
-  private ConformanceFiles(FhirContext context, boolean onlyWrittenCodes) {
+  private ConformanceFiles(FhirContext context) {
     this.context = context;
     this.resources = new PrePopulatedValidationSupport(context);
-    this.rules = new CodeRules(context, onlyWrittenCodes);
   }
 
   /**
    * Reads everything.
    *
    * @param packages file names in `us-core/`
-   * @param onlyWrittenCodes whether a code of LOINC or SNOMED CT that Hilum never writes is an error
    */
-  static ConformanceFiles read(
-      FhirContext context, Path folder, List<String> packages, boolean onlyWrittenCodes)
+  static ConformanceFiles read(FhirContext context, Path folder, List<String> packages)
       throws IOException {
-    var files = new ConformanceFiles(context, onlyWrittenCodes);
+    var files = new ConformanceFiles(context);
     for (var file : packages) {
       files.addPackage(folder.resolve("us-core").resolve(file.trim()));
     }
@@ -58,9 +56,13 @@ final class ConformanceFiles {
     return resources;
   }
 
-  /** What is known of the codes of systems that cannot be shipped. */
-  CodeRules rules() {
-    return rules;
+  /**
+   * What is known of the codes of systems that cannot be shipped.
+   *
+   * @param onlyWritten whether a code of them that Hilum never writes is an error
+   */
+  CodeRules rules(boolean onlyWritten) {
+    return new CodeRules(context, fragments, onlyWritten);
   }
 
   int count() {
@@ -85,7 +87,7 @@ final class ConformanceFiles {
     count++;
     if (resource instanceof ValueSet valueSet
         && file.getFileName().toString().startsWith(WRITTEN)) {
-      rules.add(valueSet);
+      fragments.add(valueSet);
     }
   }
 

@@ -25,10 +25,10 @@ class Profiles {
       @Value("${hilum.us-core-packages}") List<String> packages)
       throws IOException {
     var begin = System.nanoTime();
-    var files = ConformanceFiles.read(context, folder, packages, false);
+    var files = ConformanceFiles.read(context, folder, packages);
     // First in the chain: HAPI's own copy of DICOM's codes is older than ours.
     chain.addValidationSupport(0, files.resources());
-    chain.addValidationSupport(1, files.rules());
+    chain.addValidationSupport(1, files.rules(false));
     chain.addValidationSupport(unknownCodesWarn(context));
     LOG.info(
         "{} conformance resources in {} ms",

@@ -28,31 +28,49 @@ import org.slf4j.LoggerFactory;
  * The validator without the server, for one version of US Core: a process of its own, so that the
  * running server holds one version only.
  *
- * <p>Reads one resource per line from standard input; answers each with one line, the JSON list of
- * its issues (severity, location, message).
+ * <p>Reads lines of `any-code RESOURCE` or `written-codes RESOURCE` from standard input; answers
+ * each with one line, the JSON list of its issues (severity, location, message).
  */
 public final class Validator {
 
-  private static final String USAGE = "usage: Validator PROFILES PACKAGE.tgz any-code|written-codes";
+  private static final String ANY_CODE = "any-code ";
+  private static final String WRITTEN_CODES = "written-codes ";
 
-  private Validator() {}
+  private final FhirValidator anyCode;
+  private final FhirValidator writtenCodes;
 
-  /** Arguments: folder of profiles, file name of the US Core package, which codes are allowed. */
+  private Validator(Path folder, String usCore) throws IOException {
+    var context = FhirContext.forR4Cached();
+    var files = ConformanceFiles.read(context, folder, List.of(usCore));
+    this.anyCode = validator(context, files, false);
+    this.writtenCodes = validator(context, files, true);
+  }
+
+  /** Arguments: folder of profiles, file name of the US Core package. */
   public static void main(String[] arguments) throws IOException {
-    if (arguments.length != 3 || !List.of("any-code", "written-codes").contains(arguments[2])) {
-      System.err.println(USAGE);
+    if (arguments.length != 2) {
+      System.err.println("usage: Validator PROFILES PACKAGE.tgz");
       System.exit(2);
     }
     quietLog();
     var answers = new PrintStream(System.out, true, StandardCharsets.UTF_8);
     System.setOut(System.err); // what a library prints must not mix with the answers
-    var validator =
-        validator(Path.of(arguments[0]), arguments[1], arguments[2].equals("written-codes"));
+    var validator = new Validator(Path.of(arguments[0]), arguments[1]);
     var mapper = new ObjectMapper();
     var input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     for (var line = input.readLine(); line != null; line = input.readLine()) {
-      answers.println(mapper.writeValueAsString(issues(validator, line)));
+      answers.println(mapper.writeValueAsString(validator.answer(line)));
     }
+  }
+
+  private List<Map<String, String>> answer(String line) {
+    if (line.startsWith(ANY_CODE)) {
+      return issues(anyCode, line.substring(ANY_CODE.length()));
+    }
+    if (line.startsWith(WRITTEN_CODES)) {
+      return issues(writtenCodes, line.substring(WRITTEN_CODES.length()));
+    }
+    return List.of(issue(ResultSeverityEnum.FATAL, "", "the line begins with no known mode"));
   }
 
   private static void quietLog() {
@@ -60,14 +78,12 @@ public final class Validator {
     ((ch.qos.logback.classic.Logger) root).setLevel(Level.ERROR);
   }
 
-  private static FhirValidator validator(Path folder, String usCore, boolean onlyWrittenCodes)
-      throws IOException {
-    var context = FhirContext.forR4Cached();
-    var files = ConformanceFiles.read(context, folder, List.of(usCore), onlyWrittenCodes);
+  private static FhirValidator validator(
+      FhirContext context, ConformanceFiles files, boolean onlyWrittenCodes) {
     var chain =
         new ValidationSupportChain(
             files.resources(),
-            files.rules(),
+            files.rules(onlyWrittenCodes),
             new DefaultProfileValidationSupport(context),
             new SnapshotGeneratingValidationSupport(context),
             new InMemoryTerminologyServerValidationSupport(context),
