@@ -14,7 +14,6 @@ import psycopg
 import structlog
 from authlib.oauth2.rfc6749.errors import OAuth2Error
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -31,7 +30,6 @@ from authorization.approvals import Approval, Approvals
 from authorization.client_assertions import Assertions
 from authorization.clients import Clients
 from authorization.config import AuthorizationConfig
-from authorization.cors import Origins, RegisteredOrigins
 from authorization.forms import BadForm, parameters, posted, texts
 from authorization.grants import IssuingProtocol
 from authorization.identity_keys import PUBLISHED_S, IdentityKeys
@@ -207,8 +205,7 @@ def create_app(server: AuthorizationServer, more: Iterable[BaseRoute] = ()) -> S
         server: what `create_server` made.
         more: routes of the pages on which people sign in and consent.
     """
-    origins = Middleware(RegisteredOrigins, origins=Origins(server.clients))
-    return Starlette(routes=[*server.routes(), *more], middleware=[origins])
+    return Starlette(routes=[*server.routes(), *more])
 
 
 def _caller(approval: Approval | None, client_id: str | None) -> Caller:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 import anyio.to_thread
 import psycopg
@@ -16,23 +15,24 @@ from authorization.clients import Clients
 
 log = structlog.get_logger(__name__)
 
+# Where apps call from their pages.
+DOORS = ("/auth/token", "/auth/revoke", "/auth/introspect", "/fhir", "/dicomweb", "/wado")
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
+_ASKED = "access-control-request-method"
 _REMEMBER_S = 2.0
 _PREFLIGHT_S = "60"
 
 
 class Origins:
-    """The origins of the enabled clients, and further ones by the settings."""
+    """The origins of the enabled clients."""
 
-    def __init__(self, clients: Clients, more: Iterable[str] = ()) -> None:
+    def __init__(self, clients: Clients) -> None:
         self._clients = clients
-        self._more = frozenset(more)
         self._known: frozenset[str] = frozenset()
         self._at = float("-inf")
 
     async def allow(self, origin: str) -> bool:
         """Whether pages of this origin may call."""
-        if origin in self._more:
-            return True
         if time.monotonic() - self._at >= _REMEMBER_S:
             try:
                 self._known = await anyio.to_thread.run_sync(self._read)
@@ -47,31 +47,26 @@ class Origins:
 
 
 class RegisteredOrigins:
-    """Middleware: answers preflights of registered origins, and lets their pages read answers."""
+    """Middleware: answers preflights of registered origins, and lets their pages read answers.
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        origins: Origins,
-        *,
-        methods: Iterable[str] = ("GET", "POST"),
-        exposed: Iterable[str] = (),
-    ) -> None:
+    An app shows a token and no cookie, so nothing is allowed with credentials. The pages on
+    which people sign in are for no other page to read.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Origins) -> None:
         self._app = app
         self._origins = origins
-        self._methods = ", ".join(methods)
-        self._exposed = ", ".join(exposed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on; only headers are added, and preflights answered."""
+        """Add headers to answers; answer preflights; pass everything else on."""
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         origin = headers.get("origin")
-        if origin is None:
+        if origin is None or not scope["path"].startswith(DOORS):
             await self._app(scope, receive, send)
             return
         allowed = await self._origins.allow(origin)
-        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-            await self._preflight(origin if allowed else None, headers)(scope, receive, send)
+        if allowed and scope["method"] == "OPTIONS" and _ASKED in headers:
+            await _preflight(origin, headers)(scope, receive, send)
             return
 
         async def sending(message: Message) -> None:
@@ -80,23 +75,20 @@ class RegisteredOrigins:
                 answer.add_vary_header("Origin")
                 if allowed and "access-control-allow-origin" not in answer:
                     answer["Access-Control-Allow-Origin"] = origin
-                    if self._exposed:
-                        answer["Access-Control-Expose-Headers"] = self._exposed
+                    answer["Access-Control-Expose-Headers"] = "*"
             await send(message)
 
         await self._app(scope, receive, sending)
 
-    def _preflight(self, origin: str | None, headers: Headers) -> Response:
-        if origin is None:
-            return Response(status_code=403, headers={"Vary": "Origin"})
-        asked = headers.get("access-control-request-headers", "")
-        return Response(
-            status_code=204,
-            headers={
-                "Access-Control-Allow-Origin": origin,
-                "Access-Control-Allow-Methods": self._methods,
-                "Access-Control-Allow-Headers": asked,
-                "Access-Control-Max-Age": _PREFLIGHT_S,
-                "Vary": "Origin",
-            },
-        )
+
+def _preflight(origin: str, headers: Headers) -> Response:
+    return Response(
+        status_code=204,
+        headers={
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Methods": METHODS,
+            "Access-Control-Allow-Headers": headers.get("access-control-request-headers", ""),
+            "Access-Control-Max-Age": _PREFLIGHT_S,
+            "Vary": "Origin, Access-Control-Request-Headers",
+        },
+    )

@@ -33,6 +33,7 @@ from access.http import OwnTokens, Verifier, caller_of
 from access.revocation import Revocations
 from access.users import Users
 from archive import Archive
+from authorization.cors import Origins, RegisteredOrigins
 from dicomweb.config import DicomwebConfig
 from fhir_gateway.services import Services
 from hilum import queue_schema, wiring
@@ -117,6 +118,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     fhir_gateway.app.mount(app, fhir)
     app.mount("/dicomweb", pixels)
     app.router.routes.append(pixels.state.wado)
+    app.add_middleware(RegisteredOrigins, origins=Origins(apps.clients))
     _add_pages(app, settings, services, login)
     return app
 

@@ -41,6 +41,7 @@ from authorization import discovery
 from authorization.clients import CODE, CREDENTIALS, REFRESH, Client
 from authorization.config import AuthorizationConfig
 from authorization.context import LaunchContext
+from authorization.cors import Origins, RegisteredOrigins
 from dicomweb.app import create_app
 from tests.fixtures.stores import free_port
 from ui import login
@@ -315,6 +316,7 @@ def running_site(dsn: str, folder: Path, **lifetimes: Any) -> Iterator[Site]:
             ],
             lifespan=pixels.router.lifespan_context,
         )
+        app.add_middleware(RegisteredOrigins, origins=Origins(server.clients))
         app.add_middleware(WithSession, sessions=sessions, cookie=cookie)
         stack.enter_context(_serving(app, port))
         http = stack.enter_context(httpx.Client(timeout=30, trust_env=False))
