@@ -8,8 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from access.users import User
 from authorization.context import LaunchContext
 from authorization.errors import NotGrantable, RequestGone
+from authorization.narrowing import narrowed_to_user
 from tests.authorization.site import ANNA, BACK, browser_of, public_app
 
 
@@ -234,6 +236,18 @@ def test_nobody_can_agree_to_more_than_asked_or_their_own_or_without_its_context
 
     with pytest.raises(NotGrantable):
         site.agree(request, granted=granted, context=context)
+
+
+def test_a_patient_opens_their_own_record_only(site, app):
+    paul = User("paul", "", "patient", "Patient/paul")
+    own, other = site.ask(app, "patient/*.rs"), site.ask(app, "patient/*.rs")
+
+    scope = narrowed_to_user("patient/*.rs", paul)
+    granted = site.agree(own, paul, granted=scope, context=LaunchContext(patient="paul"))
+
+    assert "code" in granted
+    with pytest.raises(NotGrantable):
+        site.agree(other, paul, granted=scope, context=LaunchContext(patient="somebody-else"))
 
 
 def test_a_denied_request_goes_back_with_its_state(site, app):
