@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from access.scopes import Scopes
 
-Role = Literal["administrator", "radiologist", "technologist", "researcher", "viewer"]
+Role = Literal["administrator", "radiologist", "technologist", "researcher", "viewer", "patient"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _READ_IMAGES = "user/ImagingStudy.rs user/Patient.rs user/Endpoint.rs"
@@ -21,6 +21,8 @@ SCOPES: dict[Role, str] = {
     "technologist": f"{_READ_IMAGES} user/ImagingStudy.c user/ServiceRequest.rs user/Task.rus",
     "researcher": f"{_READ_IMAGES} user/Observation.rs user/DiagnosticReport.rs",
     "viewer": _READ_IMAGES,
+    # Held to their own record: such a user is a Patient in the FHIR store.
+    "patient": "user/*.rs",
 }
 
 MEANINGS: dict[Role, str] = {
@@ -29,6 +31,7 @@ MEANINGS: dict[Role, str] = {
     "technologist": "sends studies and works through the worklist",
     "researcher": "reads images, results and reports",
     "viewer": "reads images",
+    "patient": "reads their own record",
 }
 
 

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
@@ -39,10 +39,11 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who is signed in, and the secret that each form of theirs carries."""
+    """Who is signed in, the secret that each form of theirs carries, and since when."""
 
     user: User
     csrf: str
+    opened_at: datetime
 
     def owns(self, form_token: str) -> bool:
         """Whether a form was made for this session."""
@@ -129,7 +130,7 @@ class Sessions:
         with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as rows:
             row = rows.execute(
                 b"select csrf, now() - seen_at > %s as stale, username, display_name, role,"
-                b" practitioner, disabled"
+                b" fhir_user, disabled, session.created_at as opened_at"
                 b" from access.session join access.account using (username)"
                 b" where token_sha256 = %s and seen_at >= now() - %s"
                 b" and session.created_at >= now() - %s and not disabled",
@@ -141,8 +142,8 @@ class Sessions:
                 rows.execute(
                     b"update access.session set seen_at = now() where token_sha256 = %s", [digest]
                 )
-            csrf = row.pop("csrf")
-            return Session(User(**row), csrf)
+            csrf, opened_at = row.pop("csrf"), row.pop("opened_at")
+            return Session(User(**row), csrf, opened_at)
 
 
 def _digest(token: str) -> bytes:

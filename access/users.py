@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ from database import migrate
 SCHEMA = "access"
 MIGRATIONS = Path(__file__).parent / "migrations"
 _USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
-_PRACTITIONER = re.compile(r"Practitioner(Role)?/[A-Za-z0-9.-]{1,64}")
-_COLUMNS = b"username, display_name, role, practitioner, disabled"
+_FHIR_USER = re.compile(r"(Practitioner|PractitionerRole|Patient)/[A-Za-z0-9.-]{1,64}")
+_PATIENT = "Patient/"
+# No hash looks like this: nobody signs in with a password.
+_NO_PASSWORD = "!"  # noqa: S105
+_COLUMNS = b"username, display_name, role, fhir_user, disabled"
 
 
 class UserError(AccessError):
@@ -50,14 +53,15 @@ class User:
 
     Attributes:
         username: lower case; what is typed at the login.
-        practitioner: FHIR reference such as `Practitioner/17`.
+        fhir_user: who this is in the FHIR store, such as `Practitioner/17`; a `Patient/...` has
+            the role patient, and nobody else has.
         disabled: kept for the record, may not sign in.
     """
 
     username: str
     display_name: str
     role: Role
-    practitioner: str | None = None
+    fhir_user: str | None = None
     disabled: bool = False
 
     def __post_init__(self) -> None:
@@ -67,13 +71,28 @@ class User:
             raise UserError(f"{self.role!r} is not a role; there are {', '.join(ROLES)}")
         if len(self.display_name) > 200 or not self.display_name.isprintable():
             raise UserError("a display name is at most 200 printable characters")
-        if self.practitioner is not None and not _PRACTITIONER.fullmatch(self.practitioner):
-            raise UserError("a practitioner is a reference such as Practitioner/17")
+        if self.fhir_user is not None and not _FHIR_USER.fullmatch(self.fhir_user):
+            raise UserError("a FHIR user is a reference such as Practitioner/17 or Patient/4")
+        # Whoever is a patient is held to their own record by this, at every door.
+        if (self.role == "patient") != (self.patient is not None):
+            raise UserError("the role patient, and no other, goes with a reference to a Patient")
 
     def caller(self, *, address: str | None = None, client: str | None = None) -> Caller:
         """This person at one of the doors."""
-        scopes = scopes_of(self.role)
-        return Caller(self.username, "user", scopes, client=client, address=address)
+        return Caller(
+            self.username,
+            "user",
+            scopes_of(self.role),
+            client=client,
+            address=address,
+            fhir_user=self.fhir_user,
+        )
+
+    @property
+    def patient(self) -> str | None:
+        """Logical id of the Patient that this user is; None for everyone else."""
+        own = self.fhir_user or ""
+        return own.removeprefix(_PATIENT) if own.startswith(_PATIENT) else None
 
 
 class Users:
@@ -87,21 +106,34 @@ class Users:
         """Add a user. Raises UserError if the name is taken, WeakPassword."""
         kept = passwords.hash_password(password, user.username)
         with self._open() as connection:
-            done = connection.execute(
-                b"insert into access.account"
-                b" (username, display_name, role, practitioner, disabled, password)"
-                b" values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
-                [
-                    user.username,
-                    user.display_name,
-                    user.role,
-                    user.practitioner,
-                    user.disabled,
-                    kept,
-                ],
-            )
-            if not done.rowcount:
-                raise UserError(f"there is a user {user.username!r} already")
+            _insert(connection, user, kept, None)
+
+    def sign_in_from(self, origin: str, user: User) -> User:
+        """The user that another identity provider vouches for, added or brought up to date.
+
+        Args:
+            origin: issuer and subject there: what the user is known by from now on.
+            user: as the provider describes them; the name counts at the first time only.
+
+        Raises:
+            UserError: somebody else has the name here.
+            LoginRefused: the user is disabled here.
+        """
+        with self._open() as connection, _administrators(connection):
+            row = connection.execute(
+                b"select username, disabled from access.account where federated = %s", [origin]
+            ).fetchone()
+            if row is None:
+                _insert(connection, user, _NO_PASSWORD, origin)
+                return user
+            known = replace(user, username=row[0])
+            if row[1]:
+                raise LoginRefused
+            before = _find(connection, known.username)
+            _update(connection, known)
+            if before is None or _rights(before) != _rights(known):
+                _end_sessions(connection, known.username)
+            return known
 
     def list(self) -> list[User]:
         """All users by name."""
@@ -126,12 +158,8 @@ class Users:
             before = _find(connection, user.username)
             if before is None:
                 raise _nobody(user.username)
-            connection.execute(
-                b"update access.account set display_name = %s, role = %s, practitioner = %s,"
-                b" disabled = %s where username = %s",
-                [user.display_name, user.role, user.practitioner, user.disabled, user.username],
-            )
-            if (before.role, before.disabled) != (user.role, user.disabled):
+            _update(connection, user)
+            if _rights(before) != _rights(user):
                 _end_sessions(connection, user.username)
 
     def remove(self, username: str) -> None:
@@ -150,6 +178,13 @@ class Users:
             if not _keep(connection, normal(username), kept):
                 raise _nobody(username)
             _end_sessions(connection, normal(username))
+            throttle.succeed(connection, normal(username))
+
+    def unlock(self, username: str) -> None:
+        """Forget the wrong passwords of a user. Raises UserError if there is none."""
+        with self._open() as connection:
+            if _find(connection, username) is None:
+                raise _nobody(username)
             throttle.succeed(connection, normal(username))
 
     def authenticate(self, username: str, password: str) -> User:
@@ -195,6 +230,41 @@ def _find(connection: psycopg.Connection[Any], username: str) -> User | None:
             b"select " + _COLUMNS + b" from access.account where username = %s", [normal(username)]
         ).fetchone()
     return User(**row) if row else None
+
+
+def _insert(
+    connection: psycopg.Connection[Any], user: User, kept: str, federated: str | None
+) -> None:
+    """Add a row. Raises UserError if the name is taken."""
+    done = connection.execute(
+        b"insert into access.account"
+        b" (username, display_name, role, fhir_user, disabled, password, federated)"
+        b" values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
+        [
+            user.username,
+            user.display_name,
+            user.role,
+            user.fhir_user,
+            user.disabled,
+            kept,
+            federated,
+        ],
+    )
+    if not done.rowcount:
+        raise UserError(f"there is a user {user.username!r} already")
+
+
+def _update(connection: psycopg.Connection[Any], user: User) -> None:
+    connection.execute(
+        b"update access.account set display_name = %s, role = %s, fhir_user = %s,"
+        b" disabled = %s where username = %s",
+        [user.display_name, user.role, user.fhir_user, user.disabled, user.username],
+    )
+
+
+def _rights(user: User) -> tuple[Role, str | None, bool]:
+    """What sessions and authorizations end with when it changes."""
+    return user.role, user.fhir_user, user.disabled
 
 
 def _password(connection: psycopg.Connection[Any], username: str) -> str | None:

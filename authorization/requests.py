@@ -156,7 +156,7 @@ class Requests:
                     secrets.token_urlsafe(16),
                     request.client_id,
                     user.username,
-                    user.practitioner,
+                    user.fhir_user,
                     scope,
                     Jsonb(context.as_json()),
                     request.nonce,
@@ -259,5 +259,7 @@ def _check(request: AuthorizationRequest, user: User, scope: str, context: Launc
     needs_patient = any(one.startswith("patient/") or one == "launch/patient" for one in granted)
     if needs_patient and context.patient is None:
         raise NotGrantable("a patient is to be chosen")
+    if user.patient is not None and context.patient not in (None, user.patient):
+        raise NotGrantable("a patient opens their own record only")
     if "launch/encounter" in granted and context.encounter is None:
         raise NotGrantable("an encounter is to be chosen")

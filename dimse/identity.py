@@ -99,9 +99,12 @@ def is_proved(identity: UserIdentity) -> bool:
 
 
 def rights_of(caller: Caller) -> frozenset[Right]:
-    """The rights that a user's scopes open."""
+    """The rights that a user's scopes open.
+
+    What is held to one patient or to some codes opens none: DIMSE cannot be narrowed so.
+    """
     return frozenset(
         right
         for right, (resource, interaction) in _SCOPE_OF.items()
-        if caller.may(resource, interaction)  # type: ignore[arg-type]
+        if caller.may_on_all(resource, interaction)  # type: ignore[arg-type]
     )

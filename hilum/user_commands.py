@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ import typer
 from rich.table import Table
 
 from access.errors import AccessError
+from access.revocation import Revocations
 from access.roles import MEANINGS, ROLES
 from access.users import User, Users, normal
+from authorization.ending import Endings
 from hilum.console import DataOption, database_of, fail, out
 
 app = typer.Typer(
@@ -45,14 +48,15 @@ def add(
     username: str,
     role: RoleOption = "viewer",
     name: Annotated[str, typer.Option(help="Name as it is shown.")] = "",
-    practitioner: Annotated[
-        str | None, typer.Option(help="Who this is in FHIR, such as Practitioner/17.")
+    fhir_user: Annotated[
+        str | None,
+        typer.Option(help="Who this is in FHIR: Practitioner/17; for the role patient, Patient/4."),
     ] = None,
     data: DataOption = None,
 ) -> None:
     """Add a user. The password is asked for, or read from standard input."""
     with _users(data) as users:
-        user = User(normal(username), name, role, practitioner)  # type: ignore[arg-type]
+        user = User(normal(username), name, role, fhir_user)  # type: ignore[arg-type]
         users.add(user, _password())
         out.print(f"{user.username} may sign in and {MEANINGS[user.role]}", highlight=False)
 
@@ -62,22 +66,26 @@ def change(
     username: str,
     role: Annotated[str | None, typer.Option(help="One of " + ", ".join(ROLES) + ".")] = None,
     name: Annotated[str | None, typer.Option(help="Name as it is shown.")] = None,
-    practitioner: Annotated[
+    fhir_user: Annotated[
         str | None, typer.Option(help="Who this is in FHIR; 'none' for nobody.")
     ] = None,
     data: DataOption = None,
 ) -> None:
-    """Change what is given of a user. A new role ends the sessions."""
+    """Change what is given of a user. A new role ends the sessions and what apps were allowed."""
     with _users(data) as users:
         user = users.find(username)
-        if practitioner is not None:
-            user = replace(user, practitioner=None if practitioner == "none" else practitioner)
-        user = replace(
-            user,
-            role=user.role if role is None else role,  # type: ignore[arg-type]
-            display_name=user.display_name if name is None else name,
+        kept = user.fhir_user if fhir_user is None else fhir_user
+        users.change(
+            replace(
+                user,
+                role=user.role if role is None else role,  # type: ignore[arg-type]
+                display_name=user.display_name if name is None else name,
+                fhir_user=None if kept == "none" else kept,
+            )
         )
-        users.change(user)
+        if role is not None or fhir_user is not None:
+            _end_authorizations(data, user.username)
+        user = users.find(username)
         out.print(f"{user.username} {MEANINGS[user.role]}", highlight=False)
 
 
@@ -88,9 +96,7 @@ def show_all(data: DataOption = None) -> None:
         table = Table("username", "name", "role", "FHIR", "may sign in", show_edge=False)
         for user in users.list():
             state = "no (disabled)" if user.disabled else "yes"
-            table.add_row(
-                user.username, user.display_name, user.role, user.practitioner or "", state
-            )
+            table.add_row(user.username, user.display_name, user.role, user.fhir_user or "", state)
         out.print(table if table.row_count else "no users; `hilum users add NAME --role ROLE`")
 
 
@@ -105,9 +111,10 @@ def password(username: str, data: DataOption = None) -> None:
 
 @app.command("disable")
 def disable(username: str, data: DataOption = None) -> None:
-    """Keep a user from signing in; ends the sessions."""
+    """Keep a user from signing in; ends the sessions and what apps were allowed."""
     with _users(data) as users:
         users.change(replace(users.find(username), disabled=True))
+        _end_authorizations(data, normal(username))
         out.print(f"{normal(username)} may not sign in any more", highlight=False)
 
 
@@ -119,12 +126,27 @@ def enable(username: str, data: DataOption = None) -> None:
         out.print(f"{normal(username)} may sign in", highlight=False)
 
 
+@app.command("unlock")
+def unlock(username: str, data: DataOption = None) -> None:
+    """Forget a user's wrong passwords, so that the next try need not wait."""
+    with _users(data) as users:
+        users.unlock(username)
+        out.print(f"{normal(username)} may try again", highlight=False)
+
+
 @app.command("remove")
 def remove(username: str, data: DataOption = None) -> None:
     """Remove a user for good; the audit trail keeps the name."""
     with _users(data) as users:
         users.remove(username)
+        _end_authorizations(data, normal(username))
         out.print(f"{normal(username)} removed", highlight=False)
+
+
+def _end_authorizations(data: Path | None, username: str) -> None:
+    """End what apps were allowed on behalf of a user; their tokens stop within two seconds."""
+    with contextlib.closing(Revocations(database_of(data))) as revocations:
+        Endings(database_of(data), revocations).of_user(username)
 
 
 def _password() -> str:

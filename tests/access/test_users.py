@@ -71,7 +71,10 @@ def test_a_name_is_taken_once(users, anna):
         {"username": "a b"},
         {"username": ""},
         {"role": "king"},
-        {"practitioner": "Patient/1"},
+        {"fhir_user": "Organization/1"},
+        {"fhir_user": "Patient/1"},
+        {"role": "patient"},
+        {"role": "patient", "fhir_user": "Practitioner/1"},
         {"display_name": "x\n"},
     ],
 )

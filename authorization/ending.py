@@ -1,0 +1,61 @@
+"""Ending authorizations in bulk: all of a user, all of a client, or one that a user takes back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from access.revocation import Revocations
+from access.tokens import LEEWAY_S
+from authorization.clients import MIGRATIONS, SCHEMA
+from database import migrate
+
+# No access token lives longer (`authorization.access_minutes` is at most 60).
+_LONGEST_S = 3600
+
+
+class Endings:
+    """Ends authorizations with every token that was issued on them. Blocking."""
+
+    def __init__(self, dsn: str, revocations: Revocations) -> None:
+        migrate(dsn, SCHEMA, MIGRATIONS)
+        self._dsn = dsn
+        self._revocations = revocations
+
+    def of_user(self, username: str) -> int:
+        """End all that a user gave, and forget what they agreed to; how many there were."""
+        with self._connect() as connection:
+            connection.execute(
+                b"delete from authorization_server.consent where username = %s", [username]
+            )
+        return self._end(b"username = %s", [username])
+
+    def of_client(self, client_id: str) -> int:
+        """End all that a client was given; call it before the client is removed."""
+        return self._end(b"client_id = %s", [client_id])
+
+    def of_user_and_client(self, username: str, client_id: str) -> int:
+        """End what one user gave one client, and forget that they agreed."""
+        with self._connect() as connection:
+            connection.execute(
+                b"delete from authorization_server.consent where username = %s and client_id = %s",
+                [username, client_id],
+            )
+        return self._end(b"username = %s and client_id = %s", [username, client_id])
+
+    def _end(self, condition: bytes, values: list[str]) -> int:
+        until = datetime.now(UTC) + timedelta(seconds=_LONGEST_S + 2 * LEEWAY_S)
+        with self._connect() as connection:
+            rows = connection.execute(
+                b"update authorization_server.approval set revoked_at = now()"
+                b" where revoked_at is null and " + condition + b" returning sid",
+                values,
+            ).fetchall()
+        for (sid,) in rows:
+            self._revocations.revoke(sid=sid, until=until)
+        return len(rows)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._dsn, connect_timeout=5)
