@@ -16,7 +16,7 @@ import structlog
 from access import SpoolReader
 from access.audit import Batch, SpooledRecord
 from fhir_gateway.audit.event import to_audit_event
-from records import Records, RecordsError, RecordsUnavailable
+from records import Records, RecordsError, RecordsUnavailable, Rejected
 
 BATCH = 100
 IDLE_S = 1.0
@@ -95,7 +95,14 @@ class AuditShipper:
         """Write these as one batch and return those that the store will not take."""
         if not records:
             return []
-        answer = await self._post("batch", records, literal=literal)
+        try:
+            answer = await self._post("batch", records, literal=literal)
+        except Rejected:  # the whole of it, for what cannot even be parsed: find out which
+            if len(records) == 1:
+                return records
+            half = len(records) // 2
+            first = await self._one_by_one(records[:half], literal=literal)
+            return first + await self._one_by_one(records[half:], literal=literal)
         refused, away = [], None
         for record, entry in zip(records, answer["entry"], strict=True):
             status = int(str(entry["response"]["status"])[:3])
