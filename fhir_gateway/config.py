@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fhir_gateway.audit.upkeep import TrailConfig
+from fhir_gateway.topics.config import SubscriptionConfig
 from records import identifiers
 
 MIB = 1024 * 1024
@@ -33,6 +34,7 @@ class GatewayConfig:
         max_body_bytes: largest request body that is passed on.
         upstream_timeout_s: longest wait for the FHIR store.
         trail: how the audit trail is kept and sent on.
+        subscriptions: whom other systems may have us notify, and how.
         export_poll_s: Retry-After of a running export.
         export_keep_s: how long a finished export's files can be fetched.
     """
@@ -53,6 +55,7 @@ class GatewayConfig:
     max_body_bytes: int = 64 * MIB
     upstream_timeout_s: float = 60.0
     trail: TrailConfig = field(default_factory=TrailConfig)
+    subscriptions: SubscriptionConfig = field(default_factory=SubscriptionConfig)
     export_poll_s: int = 1
     export_keep_s: int = 3600
 
