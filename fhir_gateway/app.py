@@ -22,6 +22,9 @@ from fhir_gateway.model import ModelSource
 from fhir_gateway.outcome import Refusal, fhir_response
 from fhir_gateway.schema import make_pool, migrate
 from fhir_gateway.study_access import NotesChanges
+from fhir_gateway.topics.door import SubscriptionDoor
+from fhir_gateway.topics.routes import add_routes
+from fhir_gateway.topics.store import Subscriptions
 from fhir_gateway.upstream import Upstream, store_away
 from records import Records, RecordsError
 
@@ -70,6 +73,7 @@ def create_app(config: GatewayConfig, authority: TokenAuthority, audit: AuditSpo
         )
     _add_metadata(app, config, models)
     _add_export(app, facade, exporter)
+    add_routes(app, SubscriptionDoor(config, facade, models, Subscriptions(pool), records))
     app.add_api_route("/{path:path}", facade.handle, methods=ALL_METHODS)
     return app
 
