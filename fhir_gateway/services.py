@@ -33,12 +33,14 @@ from fhir_gateway.schema import (
     MERGE_LOCK,
     ORDER_LOCK,
     PERFORMED_LOCK,
+    SUBSCRIPTION_LOCK,
     WORKITEM_LOCK,
     Pool,
     make_pool,
     migrate,
 )
 from fhir_gateway.subscriptions import seed
+from fhir_gateway.topics.service import notify
 from fhir_gateway.workitems import Ordering, WorkitemBridge
 from records import Records, RecordsError
 
@@ -84,6 +86,7 @@ class Services:
                 "merges": self._follow_merges,
                 "listen": self._listen,
                 "audit": self._ship,
+                "subscriptions": self._notify,
             }
             tasks = [
                 asyncio.create_task(self._for_ever(name, stop, partial(one, records, stop)))
@@ -176,6 +179,12 @@ class Services:
         await stop.wait()
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
+
+    async def _notify(self, records: Records, stop: asyncio.Event) -> None:
+        async with self._leading(SUBSCRIPTION_LOCK, stop) as pool:
+            if pool is not None:
+                log.info("services.notifying")
+                await notify(self._config, self._audit_folder, records, pool, stop)
 
     @contextlib.asynccontextmanager
     async def _leading(self, lock: int, stop: asyncio.Event) -> AsyncIterator[Pool | None]:
