@@ -19,6 +19,7 @@ from authorization.config import AuthorizationConfig
 from fhir_gateway.audit.syslog import SyslogTarget
 from fhir_gateway.audit.upkeep import TrailConfig
 from fhir_gateway.config import GatewayConfig
+from fhir_gateway.topics.config import SubscriptionConfig
 from hilum.fhir_store import HapiConfig
 from hilum.postgres import Postgres, PostgresError
 from hilum.sections import CHECKOUT
@@ -236,6 +237,12 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         hook_base=hook_base(settings),
         hook_secret=secret,
         trail=trail_config(settings),
+        subscriptions=SubscriptionConfig(
+            hosts=settings.subscriptions.hosts,
+            private_networks=settings.subscriptions.private_networks,
+            plain_http=settings.subscriptions.plain_http,
+            per_client=settings.subscriptions.per_client,
+        ),
         quiet_s=settings.publish.quiet_s,
         default_issuer=settings.publish.default_issuer,
         cors_origins=settings.http.cors_origins,
