@@ -26,13 +26,23 @@ class Http(Section):
     public_url: str | None = Field(
         None,
         description="URL under which clients reach the web process, as written into FHIR links "
-        "and Endpoints. Default: http://HOST:PORT.",
+        "and Endpoints. Default: https://HOST:TLS_PORT if there is one, else http://HOST:PORT.",
     )
     internal_url: str | None = Field(
         None,
         description="URL at which our other processes and HAPI's hooks reach the web process. "
         "Default: http://127.0.0.1:PORT.",
     )
+    tls_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of the same over TLS (1.2 and 1.3)."
+    )
+    tls_host: str | None = Field(
+        None, description="Address to listen on with TLS. Default: that of the plain port."
+    )
+    tls_certificate: Path | None = Field(
+        None, description="Our certificate (PEM), intermediate ones after it."
+    )
+    tls_key: Path | None = Field(None, description="Its private key (PEM), without passphrase.")
     cors_origins: tuple[str, ...] = Field(
         (), description="Origins of browser apps that may call FHIR and DICOMweb."
     )

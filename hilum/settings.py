@@ -102,7 +102,10 @@ class Settings(BaseSettings):
     @property
     def base_url(self) -> str:
         """URL of the web process as clients see it, without a trailing slash."""
-        return (self.http.public_url or f"http://{self.http.host}:{self.http.port}").rstrip("/")
+        part = self.http
+        plain = f"http://{part.host}:{part.port}"
+        own = f"https://{part.tls_host or part.host}:{part.tls_port}" if part.tls_port else plain
+        return (part.public_url or own).rstrip("/")
 
     @property
     def local_url(self) -> str:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import httpx
 import structlog
@@ -39,16 +40,25 @@ from fhir_gateway.services import Services
 from hilum import queue_schema, wiring
 from hilum.ordering import ordering
 from hilum.settings import Settings
+from hilum.tls_listener import context_of, listening
 from ui.landing import Component
 from ui.login import Login
 
 log = structlog.get_logger(__name__)
 
-STOP_TIMEOUT_S = 20
+OPTIONS: dict[str, Any] = {
+    "access_log": False,  # its lines hold query strings: names, tokens
+    "server_header": False,
+    "timeout_graceful_shutdown": 20,
+    # Large bodies are read and written in big pieces; one process keeps a crash simple.
+    "h11_max_incomplete_event_size": 64 * 1024,
+}
 
 
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
+    if settings.http.tls_port is not None:
+        context_of(settings.http)  # what is wrong with the certificate is said at once
     queue_schema.ensure(wiring.database_url(settings), wiring.QUEUE_SCHEMA)
     archive = Archive.open(wiring.archive_config(settings))
     try:
@@ -58,11 +68,7 @@ def serve(settings: Settings) -> None:
                 host=settings.http.host,
                 port=settings.http.port,
                 log_config=None,
-                access_log=False,  # its lines hold query strings: names, tokens
-                server_header=False,
-                timeout_graceful_shutdown=STOP_TIMEOUT_S,
-                # Large bodies are read and written in big pieces; one process keeps a crash simple.
-                h11_max_incomplete_event_size=64 * 1024,
+                **OPTIONS,
             )
     finally:
         archive.close()
@@ -93,7 +99,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     pixels = dicomweb.app.create_app(archive, authenticate, audit, limits, access)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Starlette runs no lifespan of a mounted application: that is for us to do.
         async with (
             queue.open_async(),
@@ -101,6 +107,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
             fhir.router.lifespan_context(fhir),
             pixels.router.lifespan_context(pixels),
             _in_background(services),
+            listening(app, settings.http, **OPTIONS),
         ):
             yield
         sessions.shut()
