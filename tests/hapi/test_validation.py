@@ -166,3 +166,17 @@ def test_the_profiles_hold_exactly_the_codes_that_we_write():
     stored = {str(path.relative_to(PROFILES)): path.read_text() for path in found}
 
     assert stored == written, "run: python -m tools.code_profiles"
+
+
+@pytest.mark.parametrize(
+    ("system", "right", "wrong"),
+    [(LOINC, "718-7", "718-8"), (codes.SCT, "25064002", "25064003")],
+)
+def test_a_code_with_a_wrong_check_digit_fails_and_a_possible_one_does_not(
+    hapi, system, right, wrong
+):
+    possible = observation(code={"coding": [{"system": system, "code": right}]})
+    mistyped = observation(code={"coding": [{"system": system, "code": wrong}]})
+
+    assert issues(hapi, possible) == []
+    assert any(wrong in problem for problem in issues(hapi, mistyped))

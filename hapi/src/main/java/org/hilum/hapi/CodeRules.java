@@ -50,7 +50,7 @@ final class CodeRules implements IValidationSupport {
 
   @Override
   public boolean isCodeSystemSupported(ValidationSupportContext chain, String system) {
-    return SYSTEMS.containsKey(system);
+    return covers(system);
   }
 
   @Override
@@ -61,25 +61,44 @@ final class CodeRules implements IValidationSupport {
       String code,
       String display,
       String valueSet) {
-    var possible = SYSTEMS.get(system);
-    if (possible == null || code == null) {
+    if (!covers(system) || code == null) {
       return null;
+    }
+    var error = error(system, code);
+    if (error != null) {
+      return unknown(IssueSeverity.ERROR, error);
     }
     var known = written.getOrDefault(system, Map.of());
     if (known.containsKey(code)) {
       return new CodeValidationResult().setCode(code).setDisplay(known.get(code));
     }
-    if (!possible.test(code)) {
-      return found(IssueSeverity.ERROR, system, code, "its check digit is wrong");
-    }
-    return onlyWritten
-        ? found(IssueSeverity.ERROR, system, code, "it is none that this server writes")
-        : found(IssueSeverity.WARNING, system, code, "only its check digit was checked").setCode(code);
+    return unknown(IssueSeverity.WARNING, text(system, code, "only its check digit was checked"))
+        .setCode(code);
   }
 
-  private static CodeValidationResult found(
-      IssueSeverity severity, String system, String code, String why) {
-    var message = "Unknown code '" + system + "#" + code + "': " + why;
+  /** What is wrong with a code; null when nothing is, or when nothing can be known. */
+  String error(String system, String code) {
+    if (!covers(system) || code == null) {
+      return null;
+    }
+    if (written.containsKey(system) && written.get(system).containsKey(code)) {
+      return null;
+    }
+    if (!SYSTEMS.get(system).test(code)) {
+      return text(system, code, "its check digit is wrong");
+    }
+    return onlyWritten ? text(system, code, "it is none that this server writes") : null;
+  }
+
+  private static boolean covers(String system) {
+    return system != null && SYSTEMS.containsKey(system); // an immutable map refuses null
+  }
+
+  private static String text(String system, String code, String why) {
+    return "Unknown code '" + system + "#" + code + "': " + why;
+  }
+
+  private static CodeValidationResult unknown(IssueSeverity severity, String message) {
     var issue =
         new CodeValidationIssue(
             message,

@@ -2,6 +2,7 @@ package org.hilum.hapi;
 
 import ca.uhn.fhir.context.FhirContext;
 import ca.uhn.fhir.context.support.IValidationSupport.IssueSeverity;
+import ca.uhn.fhir.interceptor.api.IInterceptorService;
 import ca.uhn.fhir.jpa.validation.JpaValidationSupportChain;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -21,6 +22,7 @@ class Profiles {
   Profiles(
       FhirContext context,
       JpaValidationSupportChain chain,
+      IInterceptorService interceptors,
       @Value("${hilum.profiles}") Path folder,
       @Value("${hilum.us-core-packages}") List<String> packages)
       throws IOException {
@@ -28,7 +30,9 @@ class Profiles {
     var files = ConformanceFiles.read(context, folder, packages);
     // First in the chain: HAPI's own copy of DICOM's codes is older than ours.
     chain.addValidationSupport(0, files.resources());
-    chain.addValidationSupport(1, files.rules(false));
+    var rules = files.rules(false);
+    chain.addValidationSupport(1, rules);
+    interceptors.registerInterceptor(new CodeCheck(context, rules));
     chain.addValidationSupport(unknownCodesWarn(context));
     LOG.info(
         "{} conformance resources in {} ms",

@@ -80,10 +80,11 @@ public final class Validator {
 
   private static FhirValidator validator(
       FhirContext context, ConformanceFiles files, boolean onlyWrittenCodes) {
+    var rules = files.rules(onlyWrittenCodes);
     var chain =
         new ValidationSupportChain(
             files.resources(),
-            files.rules(onlyWrittenCodes),
+            rules,
             new DefaultProfileValidationSupport(context),
             new SnapshotGeneratingValidationSupport(context),
             new InMemoryTerminologyServerValidationSupport(context),
@@ -92,7 +93,10 @@ public final class Validator {
     var module = new FhirInstanceValidator(chain);
     module.setAnyExtensionsAllowed(true);
     module.setAssumeValidRestReferences(true);
-    return context.newValidator().registerValidatorModule(module);
+    return context
+        .newValidator()
+        .registerValidatorModule(module)
+        .registerValidatorModule(new CodeCheck(context, rules));
   }
 
   private static List<Map<String, String>> issues(FhirValidator validator, String resource) {
