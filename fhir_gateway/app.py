@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from access import AuditSpool, TokenAuthority
+from access.internal_rights import NOTHING
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.conformance import capability_statement
 from fhir_gateway.export import Exporter, is_group_id
@@ -41,7 +42,9 @@ ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 def create_app(config: GatewayConfig, authority: TokenAuthority, audit: AuditSpool) -> FastAPI:
     """The door; its connections are opened by its lifespan."""
-    records = Records(config.records_url, config.records_secret, timeout_s=15.0, attempts=2)
+    records = Records(
+        config.records_url, config.grants.credentials(NOTHING), timeout_s=15.0, attempts=2
+    )
     models = ModelSource(records)
     upstream = Upstream(config)
     pool = make_pool(config.dsn)

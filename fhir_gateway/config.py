@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from access.grants import GrantSigner
 from fhir_gateway.audit.upkeep import TrailConfig
 from fhir_gateway.topics.config import SubscriptionConfig
 from records import identifiers
@@ -20,7 +21,7 @@ class GatewayConfig:
     Attributes:
         dsn: PostgreSQL connection string; the gateway owns the schema `gateway` there.
         records_url: base of the FHIR store, on loopback.
-        records_secret: internal credential for it.
+        grants: signs what each request may do there.
         public_url: URL of the web process as clients see it, without a path.
         audit_folder: the spool that all doors of this machine write to.
         profiles: folder with `subscription/` and `searchparameter/`.
@@ -41,7 +42,7 @@ class GatewayConfig:
 
     dsn: str = field(repr=False)
     records_url: str
-    records_secret: str | None = field(repr=False)
+    grants: GrantSigner = field(repr=False)
     public_url: str
     audit_folder: Path
     profiles: Path

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from access import Caller
+from access.internal_rights import EXPORTER
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.export_jobs import ExportFile, ExportJob, ExportJobs
 from fhir_gateway.facade import Facade
@@ -70,6 +71,7 @@ class Exporter:
             "GET",
             path,
             encode_query(upstream_pairs),
+            rights=EXPORTER,
             headers=headers,
             extra={"Cache-Control": "no-cache"},  # else HAPI hands out another caller's job
         ) as answer:
@@ -151,7 +153,9 @@ class Exporter:
         await self._facade.record_export(caller, f"file {file.resource_type}", str(job.id))
         stack = AsyncExitStack()
         answer = await stack.enter_async_context(
-            self._upstream.send("GET", f"Binary/{file.binary}", "", headers={"accept": NDJSON})
+            self._upstream.send(
+                "GET", f"Binary/{file.binary}", "", rights=EXPORTER, headers={"accept": NDJSON}
+            )
         )
         if answer.status != 200:
             await stack.aclose()
@@ -167,7 +171,9 @@ class Exporter:
         job = await self._own(caller, job_id)
         if job.state == "running":
             query = f"_jobId={quote(job.upstream, safe='')}"
-            async with self._upstream.send("DELETE", STATUS_PATH, query, headers={}):
+            async with self._upstream.send(
+                "DELETE", STATUS_PATH, query, rights=EXPORTER, headers={}
+            ):
                 pass  # a job that ended meanwhile answers 404: it is gone for the caller too
         await self._jobs.remove(job)
         return fhir_response(
@@ -189,7 +195,9 @@ class Exporter:
     async def _looked_up(self, caller: Caller, job: ExportJob) -> ExportJob:
         """Ask the store how far it is, and take over its files when it is done."""
         query = f"_jobId={quote(job.upstream, safe='')}"
-        async with self._upstream.send("GET", STATUS_PATH, query, headers={}) as answer:
+        async with self._upstream.send(
+            "GET", STATUS_PATH, query, rights=EXPORTER, headers={}
+        ) as answer:
             content = await self._upstream.read_all(answer, 16 * 1024 * 1024)
         if answer.status == 202:
             return job
@@ -217,7 +225,9 @@ class Exporter:
     async def _count_lines(self, binary: str, patients_only: bool) -> int:
         stack = AsyncExitStack()
         answer = await stack.enter_async_context(
-            self._upstream.send("GET", f"Binary/{binary}", "", headers={"accept": NDJSON})
+            self._upstream.send(
+                "GET", f"Binary/{binary}", "", rights=EXPORTER, headers={"accept": NDJSON}
+            )
         )
         parts = stream(answer, stack)
         count, last = 0, b"\n"

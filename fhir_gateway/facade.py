@@ -26,6 +26,7 @@ from access import (
 )
 from access.audit import AuditUnavailable
 from access.http import OwnTokens, address_of, caller_of
+from access.rights import rights_of
 from fhir_gateway.bundles import PageLinks, check_types, judge_bundle, merge_batch
 from fhir_gateway.config import MIB, GatewayConfig
 from fhir_gateway.grammar import Interaction, Judge
@@ -147,6 +148,7 @@ class Facade:
                     interaction.method,
                     interaction.path,
                     interaction.query,
+                    rights=rights_of(caller),
                     headers=headers,
                     body=body,
                 )
@@ -176,7 +178,7 @@ class Facade:
             headers.pop("content-type", None)
         query = "" if interaction.form else interaction.query
         async with self._upstream.send(
-            method, interaction.path, query, headers=headers, body=body
+            method, interaction.path, query, rights=rights_of(caller), headers=headers, body=body
         ) as answer:
             content = await self._upstream.read_all(answer, READABLE_BUNDLE_BYTES)
             await self.record(caller, interaction, answer.status)
@@ -188,7 +190,7 @@ class Facade:
             raise Refusal(405, "pages are read")
         inner, searched = self._pages.opened(query, caller)
         async with self._upstream.send(
-            "GET", "", inner, headers=json_headers(request.headers)
+            "GET", "", inner, rights=rights_of(caller), headers=json_headers(request.headers)
         ) as answer:
             content = await self._upstream.read_all(answer, READABLE_BUNDLE_BYTES)
             await self._write_record(
@@ -217,6 +219,7 @@ class Facade:
             "POST",
             "",
             "",
+            rights=rights_of(caller),
             headers=json_headers(request.headers),
             body=orjson.dumps(judged.resource),
         ) as answer:
@@ -239,7 +242,7 @@ class Facade:
         who may read everything.
         """
         async with self._upstream.send(
-            "GET", interaction.path, "", headers=json_headers({})
+            "GET", interaction.path, "", rights=rights_of(caller), headers=json_headers({})
         ) as answer:
             content = await self._upstream.read_all(answer, 2 * self._config.max_body_bytes)
             if answer.status != 200:

@@ -17,6 +17,17 @@ from pathlib import Path
 import psycopg
 import structlog
 
+from access.grants import Rights
+from access.internal_rights import (
+    AUDITOR,
+    BRIDGE,
+    MERGER,
+    NOTHING,
+    NOTIFIER,
+    ORDERS,
+    PUBLISHER,
+    SEEDER,
+)
 from archive import Archive, procedure
 from archive.procedure import PerformedSteps
 from archive.worklist import Worklist
@@ -75,29 +86,41 @@ class Services:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run all of them until told to stop; returns when each has ended its present work."""
+        works = {
+            "seed": (SEEDER, self._seed),
+            "publish": (PUBLISHER, self._publish),
+            "workitems": (BRIDGE, self._bridge),
+            "orders": (ORDERS, self._follow_orders),
+            "performed": (ORDERS, self._follow_performed),
+            "merges": (MERGER, self._follow_merges),
+            "listen": (NOTHING, self._listen),
+            "audit": (AUDITOR, self._ship),
+            "subscriptions": (NOTIFIER, self._notify),
+        }
+        tasks = [
+            asyncio.create_task(
+                self._for_ever(name, stop, partial(self._with_rights, rights, work, stop)),
+                name=name,
+            )
+            for name, (rights, work) in works.items()
+        ]
+        await stop.wait()
+        _, late = await asyncio.wait(tasks, timeout=STOP_S)
+        for task in late:
+            log.warning("services.cut_off", task=task.get_name())
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _with_rights(
+        self,
+        rights: Rights,
+        work: Callable[[Records, asyncio.Event], Awaitable[None]],
+        stop: asyncio.Event,
+    ) -> None:
+        """Do one work with no more rights in the FHIR store than it needs."""
         config = self._config
-        async with Records(config.records_url, config.records_secret) as records:
-            work = {
-                "seed": self._seed,
-                "publish": self._publish,
-                "workitems": self._bridge,
-                "orders": self._follow_orders,
-                "performed": self._follow_performed,
-                "merges": self._follow_merges,
-                "listen": self._listen,
-                "audit": self._ship,
-                "subscriptions": self._notify,
-            }
-            tasks = [
-                asyncio.create_task(self._for_ever(name, stop, partial(one, records, stop)))
-                for name, one in work.items()
-            ]
-            await stop.wait()
-            _, late = await asyncio.wait(tasks, timeout=STOP_S)
-            for task in late:
-                log.warning("services.cut_off", task=task.get_name())
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async with Records(config.records_url, config.grants.credentials(rights)) as records:
+            await work(records, stop)
 
     async def _for_ever(
         self, name: str, stop: asyncio.Event, work: Callable[[], Awaitable[None]]

@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 from yarl import URL
 
+from access.grants import HEADER, Rights
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.outcome import FHIR_JSON, Refusal
 
-INTERNAL_HEADER = "X-Hilum-Internal"
 PASSED_UP = (
     "accept",
     "content-type",
@@ -29,7 +29,7 @@ RETRY_AFTER_S = "5"
 
 
 class Upstream:
-    """Sends requests to the store with our credential; the caller's token never leaves us."""
+    """Sends requests to the store, each with a grant; the caller's token never leaves us."""
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
@@ -49,11 +49,12 @@ class Upstream:
         path: str,
         query: str,
         *,
+        rights: Rights,
         headers: Mapping[str, str],
         body: bytes | AsyncIterator[bytes] | None = None,
         extra: Mapping[str, str] = {},
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request; the answer is open inside the block.
+        """One request with these rights; the answer is open inside the block.
 
         Raises:
             Refusal: 503 when the store does not answer.
@@ -61,8 +62,7 @@ class Upstream:
         url = URL(f"{self._internal}/{path}" + (f"?{query}" if query else ""), encoded=True)
         sent = {name: headers[name] for name in PASSED_UP if name in headers}
         sent |= {"Accept-Encoding": "identity", **extra}
-        if self._config.records_secret:
-            sent[INTERNAL_HEADER] = self._config.records_secret
+        sent[HEADER] = self._config.grants.sign(rights, method, path)
         try:
             answer = await self._pool().request(
                 method, url, data=body, headers=sent, allow_redirects=False

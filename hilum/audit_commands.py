@@ -11,6 +11,7 @@ import typer
 
 from access.audit import anchor as anchors
 from access.audit.verify import Finding, Report, verify
+from access.internal_rights import AUDITOR
 from fhir_gateway.audit.compare import compare
 from hilum import marks, wiring
 from hilum.console import DataOption, attached, fail, out, read_settings
@@ -90,7 +91,9 @@ def _anchors(settings: Settings, files: list[Path]) -> list[anchors.Anchor]:
 
 
 async def _compared(settings: Settings, folder: Path) -> list[Finding]:
-    async with Records(settings.hapi_url, wiring.internal_secret(settings)) as records:
+    async with Records(
+        settings.hapi_url, wiring.grant_signer(settings).credentials(AUDITOR)
+    ) as records:
         return [one async for one in compare(folder, records)]
 
 

@@ -25,13 +25,14 @@ import structlog
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from access.grants import GrantSigner
+from access.internal_rights import NOTHING
 from hilum.death_signal import set_death_signal
 from hilum.postgres import programs
 from hilum.supervise import tail
 
 log = structlog.get_logger(__name__)
 
-HEADER = "X-Hilum-Internal"
 JAR = "hilum-hapi.jar"
 OLDEST_JAVA = 17
 # C1 only and the serial collector: half the processor time of a start, and less memory. The
@@ -58,7 +59,7 @@ class HapiConfig:
         home: folder with hilum-hapi.jar and lib/ (`mvn package` makes it: hapi/target).
         profiles: folder of the FHIR conformance files.
         port: TCP port to listen on.
-        secret: what callers must show in X-Hilum-Internal; 16 characters or more.
+        grants: signs the requests that the server lets in; it gets the public key.
         database: libpq URL of the database `hapi`.
         public_base_url: FHIR base URL of the gateway, written into links. Empty: HAPI's own.
         hook_base: URL below which rest-hook endpoints must lie. Empty: no rest-hooks.
@@ -71,7 +72,7 @@ class HapiConfig:
     home: Path
     profiles: Path
     port: int
-    secret: str = field(repr=False)
+    grants: GrantSigner = field(repr=False)
     database: str = field(repr=False)
     public_base_url: str = ""
     hook_base: str = ""
@@ -104,13 +105,13 @@ def command(config: HapiConfig) -> list[str]:
 
 
 def environment(config: HapiConfig) -> dict[str, str]:
-    """The variables to set beside the inherited ones: the database and the credential."""
+    """The variables to set beside the inherited ones: the database and the grants' key."""
     place = conninfo_to_dict(config.database)
     host, port = place.get("host", "127.0.0.1"), place.get("port", "5432")
     # logServerErrorDetail=false: PostgreSQL's detail line quotes key values, which may be names.
     options = "logServerErrorDetail=false&ApplicationName=hilum-hapi"
     return {
-        "HILUM_HAPI_SECRET": config.secret,
+        "HILUM_HAPI_GRANT_KEY": config.grants.public_jwk,
         "SPRING_DATASOURCE_URL": f"jdbc:postgresql://{host}:{port}/{place['dbname']}?{options}",
         "SPRING_DATASOURCE_USERNAME": str(place.get("user", "")),
         "SPRING_DATASOURCE_PASSWORD": str(place.get("password", "")),
@@ -118,14 +119,14 @@ def environment(config: HapiConfig) -> dict[str, str]:
 
 
 def is_ready(config: HapiConfig) -> bool:
-    """Whether *our* server can work: context up, search parameters there, credential accepted.
+    """Whether *our* server can work: context up, search parameters there, grant accepted.
 
-    The credential is shown so that another server on the port is not taken for this one.
+    A grant is shown so that another server on the port is not taken for this one.
     """
     try:
         answer = httpx.get(
             f"http://127.0.0.1:{config.port}/health",
-            headers={HEADER: config.secret},
+            headers=config.grants.credentials(NOTHING)("GET", "health"),
             timeout=2.0,
             trust_env=False,
         )

@@ -61,8 +61,8 @@ class Settings(BaseSettings):
     )
     internal_secret: SecretStr | None = Field(
         None,
-        description="Credential between our own processes and HAPI. Default: generated once in "
-        "the data folder; set it when the processes run on several machines.",
+        description="Secret that HAPI shows to our hooks. Default: generated once in the data "
+        "folder; set it when the processes run on several machines.",
     )
     http: Http = Http()
     login: Login = Login()

@@ -11,6 +11,7 @@ import procrastinate
 
 from access.audit import AuditSpool
 from access.audit.retention import Retention
+from access.grants import GrantSigner
 from access.revocation import Revocations
 from access.sessions import Lifetimes, Sessions
 from access.tokens import TokenAuthority
@@ -74,7 +75,7 @@ def queue_app(settings: Settings) -> procrastinate.App:
 
 
 def internal_secret(settings: Settings) -> str:
-    """The credential between our processes and HAPI: configured, else made once and kept."""
+    """What HAPI shows to our hooks: configured, else made once and kept."""
     if settings.internal_secret is not None:
         return settings.internal_secret.get_secret_value()
     path = keys_folder(settings) / "internal-secret"
@@ -112,6 +113,11 @@ def token_authority(settings: Settings, revocations: Revocations | None = None) 
         audience=f"{settings.base_url}/fhir",
         revocations=revocations,
     )
+
+
+def grant_signer(settings: Settings) -> GrantSigner:
+    """Signs what each request to the FHIR store may do."""
+    return GrantSigner.load_or_create(keys_folder(settings))
 
 
 def sessions(settings: Settings) -> Sessions:
@@ -203,7 +209,7 @@ def hapi_config(settings: Settings) -> HapiConfig:
         home=settings.hapi.home,
         profiles=settings.profiles,
         port=settings.hapi.port,
-        secret=internal_secret(settings),
+        grants=grant_signer(settings),
         database=database_url(settings, HAPI_DATABASE),
         public_base_url=f"{settings.base_url}/fhir",
         hook_base=hook_base(settings),
@@ -230,7 +236,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
     return GatewayConfig(
         dsn=database_url(settings),
         records_url=settings.hapi_url,
-        records_secret=secret,
+        grants=grant_signer(settings),
         public_url=settings.base_url,
         audit_folder=audit_folder(settings),
         profiles=settings.profiles,

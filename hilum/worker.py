@@ -10,6 +10,7 @@ import structlog
 
 import inference.jobs
 import reports.jobs
+from access.internal_rights import INFERENCE, REPORTS
 from hilum import marks, queue_schema, wiring
 from hilum.settings import Settings
 from inference.config import InferenceConfig
@@ -70,7 +71,7 @@ def inference_config(settings: Settings) -> InferenceConfig:
     secret = wiring.internal_secret(settings)
     return InferenceConfig(
         records_url=settings.hapi_url,
-        records_secret=secret,
+        records_credentials=wiring.grant_signer(settings).credentials(INFERENCE),
         dicomweb_url=f"{settings.local_url}/dicomweb",
         token=wiring.worker_token(settings, "inference"),
         hook_secret=secret,
@@ -86,7 +87,7 @@ def reports_config(settings: Settings) -> ReportsConfig:
     secret = wiring.internal_secret(settings)
     return ReportsConfig(
         records_url=settings.hapi_url,
-        records_secret=secret,
+        records_credentials=wiring.grant_signer(settings).credentials(REPORTS),
         dicomweb_url=f"{settings.local_url}/dicomweb",
         token=wiring.worker_token(settings, "reports"),
         hook_secret=secret,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from records.transport import Credentials
+
 
 @dataclass(frozen=True, slots=True)
 class InferenceConfig:
@@ -13,7 +15,7 @@ class InferenceConfig:
 
     Attributes:
         records_url: FHIR base URL for internal callers.
-        records_secret: credential for it; None where none is asked for.
+        records_credentials: what lets each request in there.
         dicomweb_url: DICOMweb base URL, without a trailing slash.
         token: gives a bearer token for DICOMweb; called once per run, so it may be short-lived.
         hook_secret: what a hook caller must show.
@@ -30,7 +32,7 @@ class InferenceConfig:
     """
 
     records_url: str
-    records_secret: str | None = field(repr=False)
+    records_credentials: Credentials = field(repr=False)
     dicomweb_url: str
     token: Callable[[], str] = field(repr=False)
     hook_secret: str = field(repr=False)

@@ -252,7 +252,7 @@ def register(app: procrastinate.App, config: InferenceConfig) -> None:
         return Deps(config, records, engine, partial(defer_run, app))
 
     def records() -> Records:
-        return Records(config.records_url, config.records_secret)
+        return Records(config.records_url, config.records_credentials)
 
     @app.task(name=CONSIDER, queue=QUEUE)
     async def consider_job(imaging_study_id: str, tries: int = 0) -> None:

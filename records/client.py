@@ -9,14 +9,14 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from records.errors import NotFound, RecordsError
-from records.transport import FHIR_JSON, FhirTransport
+from records.transport import FHIR_JSON, Credentials, FhirTransport
 
 Resource = dict[str, Any]
 Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 
 class Records:
-    """Asynchronous access to the FHIR store with the internal credential.
+    """Asynchronous access to the FHIR store with what lets each request in.
 
     Every write that may be repeated by a retry is one that FHIR makes idempotent: a
     conditional create, an update, or a transaction that the caller has built from these.
@@ -25,14 +25,14 @@ class Records:
     def __init__(
         self,
         base_url: str,
-        secret: str | None,
+        credentials: Credentials | None,
         *,
         timeout_s: float = 30.0,
         attempts: int = 5,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._transport = FhirTransport(
-            self.base_url, secret, timeout_s=timeout_s, attempts=attempts
+            self.base_url, credentials, timeout_s=timeout_s, attempts=attempts
         )
 
     async def __aenter__(self) -> Self:

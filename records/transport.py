@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
@@ -26,7 +27,8 @@ from records.errors import (
 )
 
 FHIR_JSON = "application/fhir+json"
-INTERNAL_HEADER = "X-Hilum-Internal"
+Credentials = Callable[[str, str], Mapping[str, str]]
+"""From method and path below the base to the headers that let a request in."""
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 5.0
@@ -43,9 +45,12 @@ class FhirTransport(AsyncFHIRClient):
     that it did not take the request, or when the caller says the request is idempotent.
     """
 
-    def __init__(self, url: str, secret: str | None, *, timeout_s: float, attempts: int) -> None:
-        headers = {INTERNAL_HEADER: secret} if secret else None
-        super().__init__(url.rstrip("/"), extra_headers=headers)
+    def __init__(
+        self, url: str, credentials: Credentials | None, *, timeout_s: float, attempts: int
+    ) -> None:
+        super().__init__(url.rstrip("/"))
+        self._credentials = credentials
+        self._base_path = urlsplit(url).path.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(5.0, timeout_s))
         self._attempts = attempts
         self._session: aiohttp.ClientSession | None = None
@@ -108,7 +113,7 @@ class FhirTransport(AsyncFHIRClient):
         delay = FIRST_DELAY_S
         for attempt in range(1, self._attempts + 1):
             try:
-                return await self._once(method, url, body, sent)
+                return await self._once(method, url, body, {**sent, **self._shown(method, url)})
             except RecordsUnavailable as error:
                 refused = error.status in RETRIED_STATUS or isinstance(
                     error.__cause__, aiohttp.ClientConnectorError
@@ -119,6 +124,12 @@ class FhirTransport(AsyncFHIRClient):
             await asyncio.sleep(delay * (0.5 + random.random() / 2))  # noqa: S311
             delay = min(delay * 2, LONGEST_DELAY_S)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _shown(self, method: str, url: str) -> Mapping[str, str]:
+        """What lets this very request in; made for each attempt, as it lives a minute."""
+        if self._credentials is None:
+            return {}
+        return self._credentials(method, urlsplit(url).path.removeprefix(self._base_path))
 
     async def _once(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]

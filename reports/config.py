@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from records.transport import Credentials
+
 
 @dataclass(frozen=True, slots=True)
 class ReportsConfig:
@@ -12,7 +14,7 @@ class ReportsConfig:
 
     Attributes:
         records_url: FHIR base URL for internal callers.
-        records_secret: credential for it; None where none is asked for.
+        records_credentials: what lets each request in there.
         dicomweb_url: DICOMweb base URL, without a trailing slash.
         token: gives a bearer token for DICOMweb; called for each store, so it may be short-lived.
         hook_secret: what a hook caller must show.
@@ -26,7 +28,7 @@ class ReportsConfig:
     """
 
     records_url: str
-    records_secret: str | None = field(repr=False)
+    records_credentials: Credentials = field(repr=False)
     dicomweb_url: str
     token: Callable[[], str] = field(repr=False)
     hook_secret: str = field(repr=False)

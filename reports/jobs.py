@@ -84,7 +84,7 @@ def register(app: procrastinate.App, config: ReportsConfig) -> None:
     store = DicomwebStore(config.dicomweb_url, config.token, config.dicomweb_timeout_s)
 
     def records() -> Records:
-        return Records(config.records_url, config.records_secret)
+        return Records(config.records_url, config.records_credentials)
 
     @app.task(name=RENDER, queue=QUEUE)
     async def render_job(report_id: str, tries: int = 0) -> None:

@@ -1,5 +1,6 @@
 """Who may reach which study: the FHIR store's answer, for the doors that serve pixels."""
 
+from access.internal_rights import STUDY_ACCESS
 from archive import Archive
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.patient import IssuerRules
@@ -17,6 +18,11 @@ PATIENCE_S = 5.0
 def make(config: GatewayConfig, archive: Archive) -> StudyAccess:
     """Decisions by the FHIR store and the tables of this configuration; not opened yet."""
     # One attempt: the client is told to come again, which is better than to keep it waiting.
-    records = Records(config.records_url, config.records_secret, timeout_s=PATIENCE_S, attempts=1)
+    records = Records(
+        config.records_url,
+        config.grants.credentials(STUDY_ACCESS),
+        timeout_s=PATIENCE_S,
+        attempts=1,
+    )
     issuers = IssuerRules(config.default_issuer, config.issuer_of_ae)
     return StudyAccess(archive, make_pool(config.dsn), Questions(records), issuers)

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from access import Caller, Scopes
+from access.rights import rights_of
 from fhir_gateway.outcome import FHIR_JSON
 from fhir_gateway.topics.store import Subscription
 from fhir_gateway.upstream import Upstream
@@ -68,8 +69,9 @@ class Reading:
         return await self._get(caller, f"{resource_type}/{identity}", "")
 
     async def _get(self, caller: Caller, path: str, query: str) -> Any:
-        del caller
-        async with self._upstream.send("GET", path, query, headers={"accept": FHIR_JSON}) as answer:
+        async with self._upstream.send(
+            "GET", path, query, rights=rights_of(caller), headers={"accept": FHIR_JSON}
+        ) as answer:
             content = await self._upstream.read_all(answer, LIMIT_BYTES)
             if answer.status >= 500:
                 raise RecordsUnavailable(f"HTTP {answer.status}", status=answer.status)

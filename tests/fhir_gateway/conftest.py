@@ -25,7 +25,7 @@ from fhir_gateway.schema import make_pool, migrate
 from records import Records
 from tests.fhir_gateway.relay import Relay
 from tests.fhir_gateway.resources import new_observation, new_patient
-from tests.fixtures.stores import free_port
+from tests.fixtures.stores import everything_allowed, free_port
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"
 
@@ -44,7 +44,7 @@ def config(hapi, hapi_relay, postgres, tmp_path_factory):
     return GatewayConfig(
         dsn=postgres.dsn("gateway_test"),
         records_url=f"http://127.0.0.1:{hapi_relay.port}/fhir",
-        records_secret=hapi.config.secret,
+        grants=hapi.config.grants,
         public_url=f"http://127.0.0.1:{port}",
         audit_folder=tmp_path_factory.mktemp("audit"),
         profiles=PROFILES,
@@ -141,7 +141,7 @@ def everything(client_for):
 
 @pytest.fixture
 async def records(config):
-    async with Records(config.records_url, config.records_secret, attempts=3) as opened:
+    async with Records(config.records_url, everything_allowed(), attempts=3) as opened:
         yield opened
 
 

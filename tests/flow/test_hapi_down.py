@@ -11,7 +11,7 @@ from hilum.example.series import SyntheticPatient, write_study
 from hilum.fhir_store import HapiServer, prepare_database
 from hilum.stack import free_port
 from tests.fixtures.running import hilum_up, imaging_study, study_uid, temporary_folder, wait_for
-from tests.fixtures.stores import CACHE, SECRET, hapi_config
+from tests.fixtures.stores import CACHE, hapi_config, keys_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -29,12 +29,13 @@ def test_studies_that_arrive_while_hapi_is_down_are_published_when_it_is_back(po
         hook_base=hooks,
         public_base_url=f"http://127.0.0.1:{web_port}/fhir",
     )
+    # The stack must sign its grants with the key whose public half this HAPI has.
+    shutil.copytree(keys_folder(), folder / "var" / "keys")
     prepare_database(config, CACHE, tmp_path / "hapi.log")
     hapi = HapiServer(config, tmp_path / "hapi.log")
     hapi.start()
     variables = {
         "HILUM_HAPI__URL": config.base_url,
-        "HILUM_INTERNAL_SECRET": SECRET,
         "HILUM_HTTP__PORT": str(web_port),
         "HILUM_INFERENCE__ENABLED": "false",
     }

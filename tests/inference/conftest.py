@@ -7,6 +7,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+from access.internal_rights import INFERENCE
 from hilum.example.series import write_study
 from inference.config import InferenceConfig
 from inference.models import load_model
@@ -138,7 +139,7 @@ def pixels(postgres, tmp_path_factory):
 def config(pixels, hapi):
     return InferenceConfig(
         records_url=hapi.config.base_url,
-        records_secret=hapi.config.secret,
+        records_credentials=hapi.config.grants.credentials(INFERENCE),
         dicomweb_url=pixels.url,
         token=pixels.token,
         hook_secret=HOOK_SECRET,

@@ -15,6 +15,7 @@ from inference.pipeline import find
 from inference.source import Source
 from inference.task import claim, run_of
 from records.client import Records
+from tests.fixtures.stores import everything_allowed
 from tests.inference.stack import imaging_study
 
 pytestmark = pytest.mark.stack
@@ -27,7 +28,7 @@ def engine(config):
 
 @pytest.fixture
 async def records(config):
-    async with Records(config.records_url, config.records_secret) as opened:
+    async with Records(config.records_url, everything_allowed()) as opened:
         yield opened
 
 
@@ -206,7 +207,7 @@ async def test_pixels_that_cannot_be_had_are_asked_for_again_then_the_task_fails
     asked = await jobs.consider(deps, study["id"])
     gone = InferenceConfig(
         records_url=config.records_url,
-        records_secret=config.records_secret,
+        records_credentials=config.records_credentials,
         dicomweb_url="http://127.0.0.1:9",  # nothing listens there
         token=config.token,
         hook_secret=config.hook_secret,

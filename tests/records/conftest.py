@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from records import Records
+from tests.fixtures.stores import everything_allowed
 
 
 @pytest.fixture
 async def records(hapi):
-    async with Records(hapi.config.base_url, hapi.config.secret) as opened:
+    async with Records(hapi.config.base_url, everything_allowed()) as opened:
         yield opened

@@ -9,6 +9,8 @@ import uuid
 import pytest
 from aiohttp import web
 
+from access.grants import HEADER, GrantSigner
+from access.internal_rights import OPERATOR
 from records import Denied, NotFound, Records, RecordsUnavailable, Rejected, VersionConflict
 from records import identifiers as ids
 
@@ -116,10 +118,13 @@ async def test_validation_tells_its_issues(records):
     assert any(one["severity"] == "error" and "code" in one["diagnostics"] for one in issues)
 
 
-async def test_without_the_credential_nothing_is_given(hapi):
-    async with Records(hapi.config.base_url, "not-the-credential") as stranger:
-        with pytest.raises(Denied):
-            await stranger.read("Patient", "1")
+async def test_without_a_grant_of_ours_nothing_is_given(hapi, tmp_path):
+    forger = GrantSigner.load_or_create(tmp_path).credentials(OPERATOR)
+
+    for credentials in (None, forger, lambda method, path: {HEADER: "x.y.z"}):
+        async with Records(hapi.config.base_url, credentials) as stranger:
+            with pytest.raises(Denied):
+                await stranger.read("Patient", "1")
 
 
 async def test_fhirpy_works_on_the_same_connections(records, value):

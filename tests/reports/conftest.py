@@ -8,6 +8,7 @@ from records import Records
 from reports.publish import Deps
 from reports.store import DicomwebStore
 from tests.dicomweb.server import running
+from tests.fixtures.stores import everything_allowed
 from tests.reports.filed import file_report
 
 
@@ -21,7 +22,7 @@ def archive(postgres, tmp_path_factory):
 
 @pytest.fixture
 async def records(hapi):
-    async with Records(hapi.config.base_url, hapi.config.secret) as opened:
+    async with Records(hapi.config.base_url, everything_allowed()) as opened:
         yield opened
 
 

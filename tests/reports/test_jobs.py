@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 
+from access.internal_rights import REPORTS
 from hilum.queue_schema import ensure
 from reports import jobs
 from reports.config import ReportsConfig
@@ -33,7 +34,7 @@ def queue_dsn(postgres):
 def config(hapi, archive):
     return ReportsConfig(
         records_url=hapi.config.base_url,
-        records_secret=hapi.config.secret,
+        records_credentials=hapi.config.grants.credentials(REPORTS),
         dicomweb_url=archive.base,
         token=archive.token_for,
         hook_secret=SECRET,
@@ -127,7 +128,7 @@ async def test_a_sweep_while_the_store_is_away_is_put_off_and_is_no_failure(queu
 async def test_tries_are_bounded(queue, config, filed):
     broken = ReportsConfig(
         records_url=config.records_url,
-        records_secret=config.records_secret,
+        records_credentials=config.records_credentials,
         dicomweb_url=f"http://127.0.0.1:{free_port()}",
         token=config.token,
         hook_secret=SECRET,

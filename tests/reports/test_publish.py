@@ -18,7 +18,7 @@ from reports.findings import PersonName
 from reports.jobs import missing
 from reports.publish import DOCX_TYPE, PDF_TYPE, Deps, render
 from reports.store import DicomwebStore
-from tests.fixtures.stores import free_port
+from tests.fixtures.stores import free_port, keys_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 PDF_CLASS = "1.2.840.10008.5.1.4.1.1.104.1"
@@ -164,10 +164,13 @@ async def test_a_signed_report_is_left_to_its_signer(deps, records, archive, fil
 
 DYING = """
 import asyncio, os, signal, sys
+from pathlib import Path
+from access.grants import GrantSigner
+from access.internal_rights import REPORTS
 from records import Records
 from reports.publish import Deps, render
 from reports.store import DicomwebStore
-base, secret, dicomweb, token, report, moment = sys.argv[1:]
+base, keys, dicomweb, token, report, moment = sys.argv[1:]
 def die(now):
     if now == moment:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -182,7 +185,8 @@ async def main():
     async def store(instance):
         die("before the archive")
         await kept(instance)
-    async with Mortal(base, secret) as records:
+    credentials = GrantSigner.load_or_create(Path(keys)).credentials(REPORTS)
+    async with Mortal(base, credentials) as records:
         await render(Deps(records, store, "Hilum demonstration site"), report)
 asyncio.run(main())
 """
@@ -193,7 +197,7 @@ async def test_a_kill_at_any_point_and_a_repeat_end_with_one_of_each(
     moment, deps, records, archive, hapi, filed
 ):
     config = hapi.config
-    arguments = [config.base_url, config.secret, archive.base, archive.token_for()]
+    arguments = [config.base_url, str(keys_folder()), archive.base, archive.token_for()]
     dead = subprocess.run(
         [sys.executable, "-c", DYING, *arguments, filed.report_id, moment],
         cwd=ROOT,

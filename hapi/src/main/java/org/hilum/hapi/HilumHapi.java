@@ -38,17 +38,18 @@ import org.springframework.context.annotation.Import;
   StorageConfig.class,
   DeliveryConfig.class,
   HttpConfig.class,
+  Coverage.class,
   Profiles.class,
   SearchParameters.class
 })
 public class HilumHapi {
 
-  /** Starts the server; ends with status 2 when the internal credential is missing. */
+  /** Starts the server; ends with status 2 when the key that grants are checked with is missing. */
   public static void main(String[] args) {
-    if (InternalDoor.secretFromEnvironment().isEmpty()) {
+    if (GrantFilter.verifierFromEnvironment().isEmpty()) {
       System.err.println(
-          "hilum-hapi: the environment variable " + InternalDoor.SECRET_VARIABLE
-              + " must hold the internal credential (16 characters or more); not starting without it");
+          "hilum-hapi: the environment variable " + GrantFilter.KEY_VARIABLE
+              + " must hold the public key (JWK) of Hilum's grants; not starting without it");
       System.exit(2);
     }
     new SpringApplication(HilumHapi.class).run(args);

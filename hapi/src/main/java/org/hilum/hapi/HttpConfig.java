@@ -5,6 +5,7 @@ import ca.uhn.fhir.batch2.jobs.export.BulkDataExportProvider;
 import ca.uhn.fhir.context.FhirContext;
 import ca.uhn.fhir.context.support.IValidationSupport;
 import ca.uhn.fhir.jpa.api.config.JpaStorageSettings;
+import ca.uhn.fhir.jpa.api.dao.DaoRegistry;
 import ca.uhn.fhir.jpa.api.dao.IFhirSystemDao;
 import ca.uhn.fhir.jpa.binary.provider.BinaryAccessProvider;
 import ca.uhn.fhir.jpa.interceptor.UserRequestRetryVersionConflictsInterceptor;
@@ -53,9 +54,9 @@ class HttpConfig {
 
   /** Before every servlet. (Tomcat runs filters only for paths that some servlet is mapped to.) */
   @Bean
-  FilterRegistrationBean<InternalDoor> internalDoor() {
-    var secret = InternalDoor.secretFromEnvironment().orElseThrow();
-    var registration = new FilterRegistrationBean<>(new InternalDoor(secret));
+  FilterRegistrationBean<GrantFilter> grantFilter() {
+    var verifier = GrantFilter.verifierFromEnvironment().orElseThrow();
+    var registration = new FilterRegistrationBean<>(new GrantFilter(verifier));
     registration.addUrlPatterns("/*");
     registration.setOrder(Integer.MIN_VALUE);
     return registration;
@@ -91,6 +92,8 @@ class HttpConfig {
       ISearchParamRegistry searchParameters,
       IValidationSupport validation,
       DatabaseBackedPagingProvider paging,
+      Coverage coverage,
+      DaoRegistry daos,
       ObjectProvider<RepositoryValidatingRuleBuilder> rules,
       @Value("${hilum.public-base-url}") String publicBaseUrl,
       @Value("${hilum.validate-writes}") List<String> validatedTypes) {
@@ -107,6 +110,8 @@ class HttpConfig {
     if (!publicBaseUrl.isBlank()) {
       server.setServerAddressStrategy(new HardcodedServerAddressStrategy(publicBaseUrl));
     }
+    server.registerInterceptor(new GrantedView(coverage, daos));
+    server.registerInterceptor(new GrantRules(coverage));
     server.registerInterceptor(new UserRequestRetryVersionConflictsInterceptor());
     if (!validatedTypes.isEmpty()) {
       var builder = rules.getObject();
