@@ -68,12 +68,8 @@ STUDY_ACCESS = _worker("study-access", _on("rs", "ImagingStudy", "Patient"))
 # Launch pages: the patients and studies that a person may choose from.
 PICKER = _worker("picker", _on("rs", "Encounter", "ImagingStudy", "Patient"))
 
-# Reads all that may be exported, row by row.
-EXPORTER = _worker(
-    "export",
-    Rule(letters="rs"),
-    operations=("$export", "$export-poll-status"),
-)
+# Finds the members of a group that is exported; the rows are asked for with the client's rights.
+EXPORTER = _worker("export", _on("rs", "Group"))
 
 # Tells subscribers of topics what has happened.
 NOTIFIER = _worker("notifier", Rule(letters="rs"), _on("u", "Subscription"))

@@ -14,10 +14,11 @@ from starlette.types import Receive, Scope, Send
 
 from access import AuditSpool, TokenAuthority
 from access.internal_rights import NOTHING
+from fhir_gateway.bulk.door import BulkDoor, is_group_id
+from fhir_gateway.bulk.jobs import Jobs
+from fhir_gateway.bulk.service import BulkService
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.conformance import capability_statement
-from fhir_gateway.export import Exporter, is_group_id
-from fhir_gateway.export_jobs import ExportJobs
 from fhir_gateway.facade import Facade
 from fhir_gateway.model import ModelSource
 from fhir_gateway.outcome import Refusal, fhir_response
@@ -49,14 +50,17 @@ def create_app(config: GatewayConfig, authority: TokenAuthority, audit: AuditSpo
     upstream = Upstream(config)
     pool = make_pool(config.dsn)
     facade = Facade(config, authority, audit, models, upstream)
-    exporter = Exporter(config, facade, models, upstream, ExportJobs(pool))
+    jobs = Jobs(pool)
+    exports = BulkService(config.exports, upstream, jobs)
+    bulk = BulkDoor(config.exports, facade, models, upstream, jobs, exports)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await pool.open(wait=True)
         await migrate(pool)
         try:
-            yield
+            async with exports.running():
+                yield
         finally:
             await upstream.close()
             await records.close()
@@ -75,7 +79,7 @@ def create_app(config: GatewayConfig, authority: TokenAuthority, audit: AuditSpo
             expose_headers=EXPOSED_HEADERS,
         )
     _add_metadata(app, config, models)
-    _add_export(app, facade, exporter)
+    _add_export(app, facade, bulk)
     add_routes(app, SubscriptionDoor(config, facade, models, Subscriptions(pool), records))
     app.add_api_route("/{path:path}", facade.handle, methods=ALL_METHODS)
     return app
@@ -109,9 +113,9 @@ def _add_metadata(app: FastAPI, config: GatewayConfig, models: ModelSource) -> N
         return fhir_response(statement, headers=headers)
 
 
-def _add_export(app: FastAPI, facade: Facade, exporter: Exporter) -> None:
+def _add_export(app: FastAPI, facade: Facade, bulk: BulkDoor) -> None:
     async def kick_off(request: Request, level: str) -> Response:
-        return await facade.guarded(request, lambda c: exporter.kick_off(request, c, level))
+        return await facade.guarded(request, lambda c: bulk.kick_off(request, c, level))
 
     @app.api_route("/$export", methods=["GET", "POST"])
     async def system_export(request: Request) -> Response:
@@ -133,14 +137,14 @@ def _add_export(app: FastAPI, facade: Facade, exporter: Exporter) -> None:
     @app.get("/export/{job}")
     async def status(request: Request, job: str) -> Response:
         """How far an export is; its manifest when it is complete."""
-        return await facade.guarded(request, lambda c: exporter.status(c, job))
+        return await facade.guarded(request, lambda c: bulk.status(request, c, job))
 
     @app.delete("/export/{job}")
     async def remove(request: Request, job: str) -> Response:
         """Cancel an export or give up its files."""
-        return await facade.guarded(request, lambda c: exporter.remove(c, job))
+        return await facade.guarded(request, lambda c: bulk.remove(c, job))
 
-    @app.get("/export/{job}/{number}.ndjson")
-    async def file(request: Request, job: str, number: str) -> Response:
+    @app.get("/export/{job}/{name}")
+    async def file(request: Request, job: str, name: str) -> Response:
         """One file of an export."""
-        return await facade.guarded(request, lambda c: exporter.file(c, job, number))
+        return await facade.guarded(request, lambda c: bulk.file(request, c, job, name))

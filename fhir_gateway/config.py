@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from access.grants import GrantSigner
 from fhir_gateway.audit.upkeep import TrailConfig
 from fhir_gateway.topics.config import SubscriptionConfig
+from fhir_gateway.bulk.config import BulkConfig
 from records import identifiers
 
 MIB = 1024 * 1024
@@ -36,8 +37,7 @@ class GatewayConfig:
         upstream_timeout_s: longest wait for the FHIR store.
         trail: how the audit trail is kept and sent on.
         subscriptions: whom other systems may have us notify, and how.
-        export_poll_s: Retry-After of a running export.
-        export_keep_s: how long a finished export's files can be fetched.
+        bulk: how exports run; its folder stands beside the audit folder unless it is absolute.
     """
 
     dsn: str = field(repr=False)
@@ -57,13 +57,18 @@ class GatewayConfig:
     upstream_timeout_s: float = 60.0
     trail: TrailConfig = field(default_factory=TrailConfig)
     subscriptions: SubscriptionConfig = field(default_factory=SubscriptionConfig)
-    export_poll_s: int = 1
-    export_keep_s: int = 3600
+    bulk: BulkConfig = field(default_factory=BulkConfig)
 
     @property
     def fhir_base(self) -> str:
         """Public base URL of the FHIR API."""
         return f"{self.public_url.rstrip('/')}/fhir"
+
+    @property
+    def exports(self) -> BulkConfig:
+        """Settings of bulk exports, with this door's address and their folder in full."""
+        folder = self.audit_folder.parent / self.bulk.folder
+        return replace(self.bulk, fhir_base=self.fhir_base, folder=folder)
 
     @property
     def dicomweb_base(self) -> str:

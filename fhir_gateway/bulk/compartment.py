@@ -123,6 +123,17 @@ def patients_of(resource: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(one for one in found if one is not None)
 
 
+def belongs(row: Mapping[str, Any], members: frozenset[str]) -> bool:
+    """Whether a resource belongs to some of these patients.
+
+    A Group names all who are in it, so all of them must be among these.
+    """
+    patients = patients_of(row)
+    if row["resourceType"] == "Group":
+        return bool(patients) and patients <= members
+    return bool(patients & members)
+
+
 def _references(node: Any, path: tuple[str, ...]) -> Iterator[str]:
     if isinstance(node, list):
         for item in node:

@@ -1,0 +1,292 @@
+"""Rows of the FHIR store for an export: pages by key, histories, counts; outages are waited out.
+
+Pages follow `_lastUpdated` and not an offset: what is written or deleted meanwhile moves no row
+to another page, and any page can be asked for again after a restart. Measured against the
+store's own export jobs (docs/reference/measurements.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import structlog
+
+from access import Caller
+from access.internal_rights import EXPORTER
+from access.rights import rights_of
+from fhir_gateway.bulk.files import Resource
+from fhir_gateway.bulk.parameters import written
+from fhir_gateway.outcome import FHIR_JSON, Refusal
+from fhir_gateway.searching import Pairs, encode_query
+from fhir_gateway.upstream import Upstream
+
+MOST_ROWS = 1000
+PAGE_BYTES = 16 * 1024 * 1024
+LARGEST_ANSWER = 256 * 1024 * 1024
+FORM = "application/x-www-form-urlencoded; charset=utf-8"
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+TRANSIENT = frozenset({401, 409, 429, 502, 503, 504})
+BEGINNING = "1900-01-01T00:00:00.000Z"
+
+log = structlog.get_logger(__name__)
+
+
+class StoreAway(Exception):
+    """The store did not answer for as long as we wait."""
+
+
+class StoreRefused(Exception):
+    """The store answered one question with an error that waiting does not mend."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the FHIR store answered {status}")
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows, and the instant from which the next page goes on; None after the last one."""
+
+    rows: list[Resource]
+    onward: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One entry of a history; `resource` is None for a deletion."""
+
+    kind: str
+    id: str
+    number: int
+    deleted: bool
+    resource: Resource | None
+
+
+class Store:
+    """The store as a caller sees it; with None, as we see it for questions of our own."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        caller: Caller | None,
+        *,
+        patience_s: float,
+        meanwhile: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._upstream = upstream
+        self._limited = caller is not None and caller.limited
+        # Totals stay inside: they tell which types have rows, and how far an export is.
+        self._rights = EXPORTER if caller is None else replace(rights_of(caller), counts=True)
+        self._patience_s = patience_s
+        self._meanwhile = meanwhile
+        self._rows = MOST_ROWS
+
+    async def now(self) -> str:
+        """The store's own time: its clock writes `lastUpdated`, so no other may set the bound."""
+        bundle = await self._ask("GET", "Group", [("_summary", "count")])
+        return written(datetime.fromisoformat(bundle["meta"]["lastUpdated"]))
+
+    async def count(self, kind: str, pairs: Pairs) -> int:
+        """How many resources match."""
+        bundle = await self._ask("POST", f"{kind}/_search", [*pairs, ("_summary", "count")])
+        return int(bundle.get("total", 0))
+
+    async def read(self, kind: str, resource_id: str) -> Resource | None:
+        """One resource; None when there is none (any more), or none for this client."""
+        try:
+            return await self._ask("GET", f"{kind}/{resource_id}", [])
+        except StoreRefused as refused:
+            if refused.status in (403, 404, 410):
+                return None
+            raise
+
+    async def version(self, kind: str, resource_id: str, number: int) -> Resource | None:
+        """One version of a resource; None as in `read`."""
+        return await self.read(kind, f"{resource_id}/_history/{number}")
+
+    async def as_of(self, kind: str, resource_id: str, moment: str) -> Version | None:
+        """The version that was the newest at a moment; None when there was none."""
+        pairs = [("_at", f"le{moment}"), ("_count", "1")]
+        bundle = await self._ask("GET", f"{kind}/{resource_id}/_history", pairs)
+        return next(iter(_versions(bundle)), None)
+
+    async def history(self, kind: str, pairs: Pairs) -> AsyncIterator[list[Version]]:
+        """Versions of all resources of a type, newest first.
+
+        New versions push older ones to later pages, so one may come twice; none is left out.
+        """
+        offset, size = 0, 500
+        while True:
+            paged = [*pairs, ("_count", str(size)), ("_offset", str(offset))]
+            found = list(_versions(await self._ask("GET", f"{kind}/_history", paged)))
+            if not found:
+                return
+            yield found
+            offset += len(found)
+
+    async def search(self, kind: str, pairs: Pairs) -> list[Resource]:
+        """All matches of a search that has few."""
+        asked = [*pairs, ("_count", str(MOST_ROWS))]
+        return _rows(await self._ask("POST", f"{kind}/_search", asked, held=MOST_ROWS))
+
+    async def pages(
+        self, kind: str, pairs: Pairs, since: str, upper: tuple[str, str]
+    ) -> AsyncIterator[Page]:
+        """Matches in the order of their last change, from `since` on (this instant included).
+
+        Args:
+            upper: prefix and instant of the upper bound, such as ("le", "2026-...Z").
+
+        Rows of the instant at which a page ends come again with the next one.
+        """
+        prefix, last = upper
+        while True:
+            bounds = [("_lastUpdated", f"ge{since}"), ("_lastUpdated", f"{prefix}{last}")]
+            size, rows = await self._page(kind, pairs + bounds)
+            reached = updated(rows[-1]) if rows else since
+            if not self._more(rows, size, reached, since):
+                yield Page(rows, None)
+                return
+            if reached == since:  # a whole page of one instant: a large transaction
+                async for tied in self._tied(kind, pairs, since):
+                    yield Page(tied, since)
+                since = later(since, 0.001)
+            else:
+                yield Page(rows, reached)
+                since = reached
+
+    def _more(self, rows: list[Resource], size: int, reached: str, since: str) -> bool:
+        if len(rows) >= size:
+            return True
+        # The store takes rows out of a page that a limited grant does not reach, so that a page
+        # may be short before the end: then the end is where nothing new comes.
+        return self._limited and bool(rows) and reached != since
+
+    async def _page(self, kind: str, pairs: Pairs) -> tuple[int, list[Resource]]:
+        """One page, of as many rows as fit into what we hold in memory, and that number."""
+        while True:
+            size = self._rows
+            asked = [*pairs, ("_sort", "_lastUpdated,_id"), ("_count", str(size))]
+            try:
+                content = await self._bytes("POST", f"{kind}/_search", asked, held=size)
+            except _TooLarge:
+                if size == 1:
+                    raise StoreRefused(502) from None
+                self._rows = max(1, size // 8)
+                continue
+            rows = _rows(orjson.loads(content))
+            if rows:
+                fitting = PAGE_BYTES * len(rows) // max(1, len(content))
+                self._rows = max(1, min(MOST_ROWS, fitting, size * 4))
+            return size, rows
+
+    async def _tied(self, kind: str, pairs: Pairs, instant: str) -> AsyncIterator[list[Resource]]:
+        """Matches of one instant, by pages of a search that the store keeps."""
+        bounds = [("_lastUpdated", f"ge{instant}"), ("_lastUpdated", f"le{instant}")]
+        asked = [*pairs, *bounds, ("_sort", "_id"), ("_count", str(min(self._rows, 500)))]
+        bundle = await self._ask("POST", f"{kind}/_search", asked)
+        while True:
+            yield _rows(bundle)
+            following = [x["url"] for x in bundle.get("link", []) if x["relation"] == "next"]
+            if not following:
+                return
+            query = str(following[0]).partition("?")[2]
+            bundle = await self._following(query)
+
+    async def _following(self, query: str) -> dict[str, Any]:
+        """A further page of a search that the store keeps."""
+        content = await self._patiently(lambda: self._once("GET", "", query, None, None))
+        parsed: dict[str, Any] = orjson.loads(content)
+        return parsed
+
+    async def _ask(
+        self, method: str, path: str, pairs: Pairs, *, held: int | None = None
+    ) -> dict[str, Any]:
+        content = await self._bytes(method, path, pairs, held=held)
+        parsed: dict[str, Any] = orjson.loads(content)
+        return parsed
+
+    async def _bytes(
+        self, method: str, path: str, pairs: Pairs, *, held: int | None = None
+    ) -> bytes:
+        query = encode_query(pairs)
+        body = query.replace("%20", "+").encode() if method == "POST" else None
+        return await self._patiently(
+            lambda: self._once(method, path, "" if method == "POST" else query, body, held)
+        )
+
+    async def _patiently(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Ask until the store answers. Raises StoreAway, StoreRefused."""
+        end, pause = time.monotonic() + self._patience_s, FIRST_PAUSE_S
+        while True:
+            await self._meanwhile()
+            try:
+                return await ask()
+            except StoreRefused as refused:
+                if refused.status not in TRANSIENT:
+                    raise
+                status = refused.status
+            if time.monotonic() > end:
+                raise StoreAway
+            log.info("bulk.store_away", status=status, pause_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE_S, pause * 2)
+
+    async def _once(
+        self, method: str, path: str, query: str, body: bytes | None, held: int | None
+    ) -> bytes:
+        headers = {"accept": FHIR_JSON} | ({"content-type": FORM} if body is not None else {})
+        extra: Mapping[str, str] = {}
+        if held is not None:  # one statement, and nothing of it kept in the store
+            extra = {"Cache-Control": f"no-store, max-results={held}"}
+        try:
+            async with self._upstream.send(
+                method, path, query, rights=self._rights, headers=headers, body=body, extra=extra
+            ) as answer:
+                if answer.status != 200:
+                    raise StoreRefused(answer.status)
+                if (answer.content_length or 0) > LARGEST_ANSWER:
+                    raise _TooLarge
+                return await self._upstream.read_all(answer, LARGEST_ANSWER)
+        except Refusal as refusal:
+            if refusal.status == 502:
+                raise _TooLarge from refusal
+            raise StoreRefused(refusal.status) from refusal
+
+
+class _TooLarge(Exception):
+    """The answer is larger than we hold in memory."""
+
+
+def _rows(bundle: Mapping[str, Any]) -> list[Resource]:
+    return [
+        entry["resource"]
+        for entry in bundle.get("entry", [])
+        if entry.get("search", {}).get("mode", "match") == "match"
+    ]
+
+
+def _versions(bundle: Mapping[str, Any]) -> list[Version]:
+    found = []
+    for entry in bundle.get("entry", []):
+        parts = str(entry["request"]["url"]).split("/")
+        kind, resource_id, number = parts[0], parts[1], int(parts[-1])
+        deleted = entry["request"]["method"] == "DELETE"
+        found.append(Version(kind, resource_id, number, deleted, entry.get("resource")))
+    return found
+
+
+def updated(resource: Resource) -> str:
+    """When a resource was last changed, as we compare it."""
+    return written(datetime.fromisoformat(resource["meta"]["lastUpdated"]))
+
+
+def later(instant: str, seconds: float) -> str:
+    """An instant some seconds after (before, when negative) another."""
+    return written(datetime.fromisoformat(instant) + timedelta(seconds=seconds))
