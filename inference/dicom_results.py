@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
 from typing import Any
@@ -20,6 +21,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from inference import terms
+from inference.lesions import Lesion, tracking
 from inference.measure import LABELS, Labels, Measurement, Region
 from inference.models import Model
 from inference.runs import Run
@@ -70,7 +72,7 @@ def segmentation(labels: Labels, grid: Volume, model: Model, run: Run) -> Datase
         series_description="AI segmentation (draft)",
         omit_empty_frames=bool(labels.any()),
     )
-    return _settled(seg, sources[0], run)
+    return settled(seg, sources[0], run)
 
 
 def report(
@@ -79,12 +81,18 @@ def report(
     grid: Volume,
     model: Model,
     run: Run,
+    lesions: Sequence[Lesion] = (),
 ) -> Dataset:
-    """The measurements as a Comprehensive 3D SR on TID 1500, one group per region."""
+    """The measurements as a Comprehensive 3D SR on TID 1500, one group per region.
+
+    Where there are several lesions each has a group of its own too; a single one is the whole.
+    """
     sources = headers(grid.sources)
     groups = [
         group for region in Region for group in _groups(measurements[region], seg, grid, model, run)
     ]
+    if len(lesions) > 1:
+        groups += [_lesion_group(lesion, len(lesions), grid, model, run) for lesion in lesions]
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=run.uid("observer"),
         name=MANUFACTURER,
@@ -118,7 +126,7 @@ def report(
     sr.ManufacturerModelName = model.name
     sr.SoftwareVersions = model.version
     sr.DeviceSerialNumber = SERIAL_NUMBER
-    return _settled(sr, sources[0], run)
+    return settled(sr, sources[0], run)
 
 
 def labels_from(seg: Dataset, grid: Volume) -> Labels:
@@ -197,19 +205,8 @@ def _groups(
     their own (TID 1501) under the same tracking identifier.
     """
     about = terms.REGIONS[measured.region]
-    common: dict[str, Any] = {
-        "tracking_identifier": hd.sr.TrackingIdentifier(
-            uid=run.uid(f"tracking {measured.region}"), identifier=measured.region.value
-        ),
-        "finding_type": about.finding,
-        "finding_sites": [hd.sr.FindingSite(terms.BRAIN)],
-        "algorithm_id": hd.sr.AlgorithmIdentification(
-            name=model.name,
-            version=model.version,
-            family=terms.ARTIFICIAL_INTELLIGENCE,
-            parameters=[f"sha256={model.digest}"],
-        ),
-    }
+    name, tracked = measured.region.value, f"tracking {measured.region}"
+    common = _about(about.finding, name, run.uid(tracked), model)
     whole, lines = _whole_measurements(measured), _line_measurements(measured, grid)
     if about.segment is None:
         return [hd.sr.MeasurementsAndQualitativeEvaluations(**common, measurements=whole + lines)]
@@ -227,6 +224,30 @@ def _groups(
     if lines:
         groups.append(hd.sr.MeasurementsAndQualitativeEvaluations(**common, measurements=lines))
     return groups
+
+
+def _lesion_group(lesion: Lesion, count: int, grid: Volume, model: Model, run: Run) -> Group:
+    """One lesion of several (TID 1501): all of it, and how its enhancing part enhances."""
+    whole = replace(lesion.whole, enhancement_ratio=lesion.enhancing.enhancement_ratio)
+    uid = run.uid(tracking(lesion, count))
+    about = _about(terms.REGIONS[Region.WT].finding, f"lesion {lesion.number}", uid, model)
+    values = _whole_measurements(whole) + _line_measurements(whole, grid)
+    return hd.sr.MeasurementsAndQualitativeEvaluations(**about, measurements=values)
+
+
+def _about(finding: Code, name: str, tracking_uid: str, model: Model) -> dict[str, Any]:
+    """What every group says of its finding."""
+    return {
+        "tracking_identifier": hd.sr.TrackingIdentifier(uid=tracking_uid, identifier=name),
+        "finding_type": finding,
+        "finding_sites": [hd.sr.FindingSite(terms.BRAIN)],
+        "algorithm_id": hd.sr.AlgorithmIdentification(
+            name=model.name,
+            version=model.version,
+            family=terms.ARTIFICIAL_INTELLIGENCE,
+            parameters=[f"sha256={model.digest}"],
+        ),
+    }
 
 
 def _whole_measurements(measured: Measurement) -> list[hd.sr.Measurement]:
@@ -271,7 +292,7 @@ def _number(
     )
 
 
-def _settled(result: Dataset, source: Dataset, run: Run) -> Dataset:
+def settled(result: Dataset, source: Dataset, run: Run) -> Dataset:
     """Replace what highdicom takes from the clock or draws, and add what it leaves behind."""
     for keyword in PATIENT_EXTRAS:
         # Without its issuer the PatientID would name another patient.

@@ -8,55 +8,35 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from inference import terms
-from inference.conclusion import cautions, conclusion
+from inference.conclusion import conclusion
 from inference.key_images import KeyImage
-from inference.measure import Measurement, Region
+from inference.lesions import Lesion
 from inference.models import Model
-from inference.runs import Run
+from inference.observations import (
+    Finding,
+    body_structure,
+    group,
+    lesion_finding,
+    measured,
+    region_finding,
+)
+from inference.result import RESULT_SYSTEM, US_CORE, Result, dicom_reference
 from records import codes, identifiers
+
+__all__ = ["Resource", "Result", "transaction"]
 
 Resource = dict[str, Any]
 
-RESULT_SYSTEM = f"{identifiers.SID}/inference-result"
 MODEL_SYSTEM = f"{identifiers.SID}/model"
 ORGANIZATION_SYSTEM = f"{identifiers.SID}/organization"
-US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition"
 DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 MEDIA_TYPE = "http://terminology.hl7.org/CodeSystem/media-type"
 DRAFT = "AI draft, not reviewed by a radiologist. Not for clinical use."
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a run found, and what it stands for in FHIR.
-
-    Attributes:
-        task: the Task as last read, with `id`, `for`, `focus` and `meta.versionId`.
-        study: the ImagingStudy.
-        organization: name of the organisation that runs the model.
-        seg_uid: SOP Instance UID of the stored Segmentation.
-        sr_uid: SOP Instance UID of the stored report.
-        inputs: sequence name to Series Instance UID of what the model was given.
-        superseded: drafts of earlier runs, as last read, that this result takes the place of.
-    """
-
-    run: Run
-    model: Model
-    task: Resource
-    study: Resource
-    organization: str
-    measurements: Mapping[Region, Measurement]
-    images: Sequence[KeyImage]
-    seg_uid: str
-    sr_uid: str
-    inputs: Mapping[str, str]
-    superseded: Sequence[Resource] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +60,75 @@ def transaction(result: Result) -> list[Resource]:
     """
     organization = _created(result, _organization(result.organization), ORGANIZATION_SYSTEM)
     device = _created(result, _device(result.model), MODEL_SYSTEM)
-    observations = [
-        _created(result, _observation(result, measured, device.url, organization.url))
-        for measured in result.measurements.values()
-    ]
+    findings = _findings(result, device.url, organization.url)
     media = [
         _created(result, _media(result, number, image, device.url))
         for number, image in enumerate(result.images, 1)
     ]
     report = _created(
-        result, _report(result, observations, media, organization.url), identifiers.REPORT
+        result, _report(result, findings, media, organization.url), identifiers.REPORT
     )
-    provenance = _provenance(result, [report, *observations, *media], organization, device)
-    task = _completed_task(result, report, observations)
-    withdrawn = [_withdrawn(result, draft) for draft in result.superseded]
-    entries = [organization, device, *observations, *media, report, *withdrawn, provenance, task]
+    written = [report, *findings.everything, *media]
+    provenance = _provenance(result, written, organization, device)
+    task = _completed_task(result, report, findings)
+    withdrawn = [_withdrawn(result, one) for one in result.superseded]
+    entries = [organization, device, *findings.everything, *media, report]
+    entries += [*withdrawn, *_withdrawal(result, organization, device), provenance, task]
     return [entry.as_json() for entry in entries]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The Observations of a result and what they are about.
+
+    Attributes:
+        bodies: BodyStructures.
+        groups: one for each lesion.
+        totals: of the regions; members of the group where there is a single lesion.
+        parts: of single lesions, where there are several.
+    """
+
+    bodies: Sequence[Entry]
+    groups: Sequence[Entry]
+    totals: Sequence[Entry]
+    parts: Sequence[Entry]
+
+    @property
+    def everything(self) -> list[Entry]:
+        """All of them, in an order of their own."""
+        return [*self.bodies, *self.totals, *self.parts, *self.groups]
+
+
+def _findings(result: Result, device: str, performer: str) -> Findings:
+    totals = [
+        _created(result, one)
+        for region, measurement in result.measurements.items()
+        for one in measured(result, region_finding(region), measurement, device, performer)
+    ]
+    bodies = [_created(result, body_structure(result, lesion)) for lesion in result.lesions]
+    count = len(result.lesions)
+    groups: list[Entry] = []
+    parts: list[Entry] = []
+    for lesion, body in zip(result.lesions, bodies, strict=True):
+        finding = lesion_finding(lesion, count, body.url)
+        members = totals
+        if count > 1:
+            members = [
+                _created(result, one)
+                for one in _of_lesion(result, finding, lesion, device, performer)
+            ]
+            parts += members
+        named = [(one.url, str(one.resource["code"]["text"])) for one in members]
+        groups.append(_created(result, group(result, finding, named, device, performer)))
+    return Findings(bodies, groups, totals, parts)
+
+
+def _of_lesion(
+    result: Result, finding: Finding, lesion: Lesion, device: str, performer: str
+) -> Iterator[Resource]:
+    """What is said of one lesion of several: all of it, and how its enhancing part enhances."""
+    whole = replace(lesion.whole, enhancement_ratio=lesion.enhancing.enhancement_ratio)
+    yield from measured(result, finding, whole, device, performer)
 
 
 def _created(result: Result, resource: Resource, system: str = RESULT_SYSTEM) -> Entry:
@@ -138,75 +171,15 @@ def _device(model: Model) -> Resource:
     }
 
 
-def _observation(result: Result, measured: Measurement, device: str, performer: str) -> Resource:
-    about = terms.REGIONS[measured.region]
-    body: Resource = {
-        "resourceType": "Observation",
-        "meta": {"profile": [f"{US_CORE}/us-core-observation-clinical-result"]},
-        "identifier": [
-            _result_identifier(result, f"observation-{measured.region}"),
-            {
-                "system": identifiers.DICOM_UID,
-                "value": identifiers.oid(result.run.uid(f"tracking {measured.region}")),
-            },
-        ],
-        "status": "preliminary",
-        "category": [codes.concept(codes.IMAGING)],
-        "code": codes.concept(
-            codes.TUMOUR_SIZE, codes.VOLUME, about.local, text=f"{about.name}, volume"
-        ),
-        **_context(result),
-        "issued": _instant(result),
-        "performer": [{"reference": performer}],
-        "valueQuantity": codes.quantity(round(measured.volume_ml, 2), codes.MILLILITRE),
-        "bodySite": codes.concept(codes.BRAIN, text="Brain"),
-        "method": {"text": f"Segmentation by {result.model.label}, voxels counted"},
-        "device": {"reference": device},
-        "derivedFrom": [_study(result), *_inputs(result)],
-        "component": _components(measured),
-    }
-    notes = [{"text": text} for text in cautions(result.inputs, result.model)]
-    return body | ({"note": notes} if notes else {})
-
-
-def _inputs(result: Result) -> list[Resource]:
-    """The series that the model was given, by Series Instance UID; `display` says as what."""
-    return [_instance(uid) | {"display": name} for name, uid in sorted(result.inputs.items())]
-
-
-def _components(measured: Measurement) -> list[Resource]:
-    found = [_component(measured.components, codes.COUNT, codes.COMPONENTS)]
-    if measured.diameters is not None:
-        long_mm = round(measured.diameters.long_axis.length_mm, 1)
-        short_mm = round(measured.diameters.short_axis.length_mm, 1)
-        found += [
-            _component(long_mm, codes.MILLIMETRE, codes.LONGEST_DIAMETER, codes.LONG_AXIS),
-            _component(
-                short_mm, codes.MILLIMETRE, codes.ADDITIONAL_DIAMETER, codes.PERPENDICULAR_AXIS
-            ),
-        ]
-    if measured.enhancement_ratio is not None:
-        ratio = round(measured.enhancement_ratio, 2)
-        found.append(_component(ratio, codes.RATIO, codes.ENHANCEMENT_RATIO))
-    return found
-
-
-def _component(value: float, unit: codes.Code, *names: codes.Code) -> Resource:
-    return {
-        "code": codes.concept(*names, text=names[-1].display),
-        "valueQuantity": codes.quantity(value, unit),
-    }
-
-
 def _media(result: Result, number: int, image: KeyImage, device: str) -> Resource:
     overlay = " with the segmentation" if image.overlay else ""
     return {
         "resourceType": "Media",
-        "identifier": [_result_identifier(result, f"key-image-{number}")],
+        "identifier": [result.identifier(f"key-image-{number}")],
         "status": "completed",
         "type": _concept(MEDIA_TYPE, "image", "Image"),
         "subject": result.task["for"],
-        "createdDateTime": _instant(result),
+        "createdDateTime": result.issued,
         "bodySite": codes.concept(codes.BRAIN, text="Brain"),
         "device": {"reference": device},
         "height": image.height,
@@ -224,23 +197,23 @@ def _media(result: Result, number: int, image: KeyImage, device: str) -> Resourc
     }
 
 
-def _report(
-    result: Result, observations: Sequence[Entry], media: Sequence[Entry], performer: str
-) -> Resource:
+def _report(result: Result, findings: Findings, media: Sequence[Entry], performer: str) -> Resource:
+    study = result.study
     return {
         "resourceType": "DiagnosticReport",
         "meta": {"profile": [f"{US_CORE}/us-core-diagnosticreport-note"]},
         "identifier": [{"system": identifiers.REPORT, "value": result.run.identifier}],
+        **({"basedOn": study["basedOn"]} if "basedOn" in study else {}),
         "status": "preliminary",
         "category": [codes.concept(codes.RADIOLOGY, text="Radiology")],
         "code": codes.concept(codes.IMAGING_NARRATIVE, text="MR brain: AI measurement report"),
-        **_context(result),
-        "issued": _instant(result),
+        **result.context,
+        "issued": result.issued,
         "performer": [{"reference": performer}],
-        "imagingStudy": [_study(result)],
+        "imagingStudy": [result.study_reference],
         "result": [
             {"reference": entry.url, "display": entry.resource["code"]["text"]}
-            for entry in observations
+            for entry in (*findings.groups, *findings.totals)
         ],
         "media": [
             {"comment": entry.resource["content"]["title"], "link": {"reference": entry.url}}
@@ -253,46 +226,81 @@ def _report(
 def _provenance(
     result: Result, targets: Sequence[Entry], organization: Entry, device: Entry
 ) -> Entry:
-    identifier = str(result.run.uuid("Provenance"))
-    about_study = {"role": "source", "what": _study(result)}
+    reports = [one for one in result.superseded if one["resourceType"] == "DiagnosticReport"]
+    entities = [
+        {"role": "source", "what": result.study_reference},
+        *(_dicom_entity(uid) for uid in sorted(result.inputs.values())),
+        *(_dicom_entity(uid) for uid in (result.seg_uid, result.sr_uid)),
+        *(
+            {"role": "revision", "what": {"reference": f"DiagnosticReport/{one['id']}"}}
+            for one in reports
+        ),
+    ]
     resource = {
         "resourceType": "Provenance",
-        "id": identifier,
-        "meta": {"profile": [f"{US_CORE}/us-core-provenance"]},
+        "id": str(result.run.uuid("Provenance")),
         "target": [{"reference": entry.url} for entry in targets],
-        "recorded": _instant(result),
         "activity": _concept(DATA_OPERATION, "CREATE", "create"),
+        **_made_by(result, organization, device),
+        "entity": entities,
+    }
+    return _own(resource)
+
+
+def _withdrawal(result: Result, organization: Entry, device: Entry) -> list[Entry]:
+    """Why results of earlier runs ended."""
+    if not result.superseded:
+        return []
+    resource = {
+        "resourceType": "Provenance",
+        "id": str(result.run.uuid("Provenance withdrawal")),
+        "target": [
+            {"reference": f"{one['resourceType']}/{one['id']}"} for one in result.superseded
+        ],
+        "reason": [{"text": "superseded by a run on the study as it is now"}],
+        "activity": _concept(DATA_OPERATION, "UPDATE", "revise"),
+        **_made_by(result, organization, device),
+    }
+    return [_own(resource)]
+
+
+def _made_by(result: Result, organization: Entry, device: Entry) -> Resource:
+    """The model made it for the organisation, which answers for it; Hilum has passed it on."""
+    by_device = {
+        "who": {"reference": device.url},
+        "onBehalfOf": {"reference": organization.url},
+    }
+    return {
+        "meta": {"profile": [f"{US_CORE}/us-core-provenance"]},
+        "recorded": result.issued,
         "agent": [
             {
                 "type": codes.concept(codes.AUTHOR, text="Author"),
                 "who": {"reference": organization.url},
-            },
-            {
-                "type": codes.concept(codes.ASSEMBLER, text="Assembler"),
-                "who": {"reference": device.url},
                 "onBehalfOf": {"reference": organization.url},
             },
-        ],
-        "entity": [
-            about_study,
-            *(_instance_entity(uid) for uid in (result.seg_uid, result.sr_uid)),
-            *(
-                {"role": "revision", "what": {"reference": f"DiagnosticReport/{draft['id']}"}}
-                for draft in result.superseded
-            ),
+            {"type": codes.concept(codes.ASSEMBLER, text="Assembler"), **by_device},
+            {"type": codes.concept(codes.TRANSMITTER, text="Transmitter"), **by_device},
         ],
     }
-    url = f"Provenance/{identifier}"
-    return Entry(resource, f"urn:uuid:{identifier}", {"method": "PUT", "url": url})
 
 
-def _completed_task(result: Result, report: Entry, observations: Sequence[Entry]) -> Entry:
+def _own(resource: Resource) -> Entry:
+    """An entry under an id of the run."""
+    url = f"{resource['resourceType']}/{resource['id']}"
+    return Entry(resource, f"urn:uuid:{resource['id']}", {"method": "PUT", "url": url})
+
+
+def _completed_task(result: Result, report: Entry, findings: Findings) -> Entry:
     task = result.task
     outputs: list[Resource] = [_output("report", {"reference": report.url})]
-    outputs += [_output("measurement", {"reference": entry.url}) for entry in observations]
     outputs += [
-        _output("segmentation", _instance(result.seg_uid)),
-        _output("measurement-report", _instance(result.sr_uid)),
+        _output("measurement", {"reference": entry.url})
+        for entry in (*findings.groups, *findings.totals, *findings.parts)
+    ]
+    outputs += [
+        _output("segmentation", dicom_reference(result.seg_uid)),
+        _output("measurement-report", dicom_reference(result.sr_uid)),
     ]
     changed = {**task, "status": "completed", "output": outputs}
     changed.pop("statusReason", None)
@@ -300,8 +308,9 @@ def _completed_task(result: Result, report: Entry, observations: Sequence[Entry]
 
 
 def _withdrawn(result: Result, draft: Resource) -> Entry:
-    """A draft of an earlier run, ended: never final, so cancelled and not entered-in-error."""
-    return _replaced(result, {**draft, "status": "cancelled"})
+    """What an earlier run left, ended: never final, so cancelled and not entered-in-error."""
+    ended = "superseded" if draft["resourceType"] == "DocumentReference" else "cancelled"
+    return _replaced(result, {**draft, "status": ended})
 
 
 def _replaced(result: Result, changed: Resource) -> Entry:
@@ -314,39 +323,12 @@ def _replaced(result: Result, changed: Resource) -> Entry:
     return Entry(resource, f"urn:uuid:{result.run.uuid(place)}", request)
 
 
-def _context(result: Result) -> Resource:
-    """Subject, encounter and time of the study, as Observation and report share them."""
-    study, task = result.study, result.task
-    context: Resource = {"subject": task["for"]}
-    if "encounter" in study:
-        context["encounter"] = study["encounter"]
-    context["effectiveDateTime"] = study.get("started", _instant(result))
-    return context
-
-
-def _study(result: Result) -> Resource:
-    return {"reference": f"ImagingStudy/{result.study['id']}"}
-
-
-def _instance(uid: str) -> Resource:
-    """A DICOM object or series by its UID: no resource stands for it alone."""
-    return {"identifier": {"system": identifiers.DICOM_UID, "value": identifiers.oid(uid)}}
-
-
-def _instance_entity(uid: str) -> Resource:
-    return {"role": "source", "what": _instance(uid)}
+def _dicom_entity(uid: str) -> Resource:
+    return {"role": "source", "what": dicom_reference(uid)}
 
 
 def _output(kind: str, reference: Resource) -> Resource:
     return {"type": {"text": kind}, "valueReference": reference}
-
-
-def _result_identifier(result: Result, name: str) -> Resource:
-    return {"system": RESULT_SYSTEM, "value": f"{result.run.identifier}-{name}"}
-
-
-def _instant(result: Result) -> str:
-    return result.run.at.isoformat(timespec="seconds")
 
 
 def _concept(system: str, code: str, display: str) -> Resource:

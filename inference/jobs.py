@@ -21,10 +21,11 @@ from inference.fhir_results import Resource, Result, transaction
 from inference.hook import CONSIDER, QUEUE, RUN, SWEEP, defer_job, defer_run, defer_sweep
 from inference.models import Model, load_model
 from inference.pipeline import Findings, find
+from inference.rejection import rejection
 from inference.runs import Run
 from inference.segment import Segmenter
 from inference.source import Source
-from inference.supersede import end_outdated, outdated_drafts
+from inference.supersede import Outdated, end_outdated, outdated
 from records.client import Records
 from records.errors import NotFound, RecordsError, RecordsUnavailable, VersionConflict
 
@@ -119,7 +120,8 @@ async def _attempt(deps: Deps, task: Resource, study: Resource, this_run: Run) -
     try:
         findings = await asyncio.to_thread(find, this_run, series, source, deps.engine.segmenter)
         await _check_unchanged(deps, task)
-        await asyncio.to_thread(source.store, this_run.study_uid, findings.unstored)
+        earlier = await outdated(deps.records, task, deps.engine.model)
+        await asyncio.to_thread(_store, source, this_run, findings, earlier, deps.engine.model)
     except RecordsError:  # the job is tried again
         raise
     except StudyChanged as error:
@@ -139,6 +141,22 @@ async def _attempt(deps: Deps, task: Resource, study: Resource, this_run: Run) -
         # Not its text: an unforeseen error may quote patient data.
         return await _end(deps, task, "failed", f"unexpected {type(error).__name__}")
     return await _complete(deps, task, study, this_run, findings)
+
+
+def _store(source: Source, run: Run, findings: Findings, earlier: Outdated, model: Model) -> None:
+    """Store the results, and the note that rejects those of earlier runs."""
+    rejected = [
+        found
+        for identifier, uids in earlier.objects
+        for name, uid in zip(("SEG series", "SR series"), uids, strict=False)
+        if (found := source.find_instance(run.study_uid, _series(identifier, name, run), uid))
+    ]
+    notes = [rejection(rejected, model, run)] if rejected else []
+    source.store(run.study_uid, [*findings.unstored, *notes])
+
+
+def _series(identifier: str, name: str, run: Run) -> str:
+    return replace(run, identifier=identifier).uid(name)
 
 
 async def _check_unchanged(deps: Deps, task: Resource) -> None:
@@ -169,6 +187,7 @@ async def _complete(
         seg_uid=findings.seg_uid,
         sr_uid=findings.sr_uid,
         inputs=findings.inputs,
+        lesions=findings.lesions,
     )
     if not await _write(deps, result):
         log.warning("run_taken_over", run=this_run.identifier)
@@ -181,9 +200,10 @@ async def _complete(
 async def _write(deps: Deps, result: Result) -> bool:
     """Carry out the last transaction. Returns False where somebody else has the Task by now."""
     for last in (False,) * (COMPLETIONS - 1) + (True,):
-        drafts = await outdated_drafts(deps.records, result.task, result.model)
+        earlier = await outdated(deps.records, result.task, result.model)
+        superseding = replace(result, superseded=earlier.resources)
         try:
-            await deps.records.transaction(transaction(replace(result, superseded=drafts)))
+            await deps.records.transaction(transaction(superseding))
         except VersionConflict:
             current = await deps.records.read("Task", result.task["id"])
             if current["meta"]["versionId"] != result.task["meta"]["versionId"]:

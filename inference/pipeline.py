@@ -12,6 +12,7 @@ from pydicom import Dataset
 
 from inference.dicom_results import labels_from, report, segmentation
 from inference.key_images import KeyImage, key_images
+from inference.lesions import Lesion, lesions_of
 from inference.measure import Labels, Measurement, Region, measure
 from inference.register import align, on_grid
 from inference.runs import Run
@@ -42,6 +43,7 @@ class Findings:
     inputs: Mapping[str, str]
     seconds: Mapping[str, float]
     unstored: Sequence[Dataset]
+    lesions: Sequence[Lesion]
 
 
 @dataclass(slots=True)
@@ -91,9 +93,10 @@ def find(run: Run, series: Sequence[str], source: Source, segmenter: Segmenter) 
             for kind in (Kind.T1, Kind.T1C)
         )
         measurements = measure(labels, grid, t1, t1c)
+        lesions = lesions_of(labels, grid, t1, t1c)
     with watch.stage("write"):
         seg = stored or segmentation(labels, grid, segmenter.model, run)
-        sr = report(measurements, seg, grid, segmenter.model, run)
+        sr = report(measurements, seg, grid, segmenter.model, run, lesions)
         images = key_images(labels, grid)
     log.info("run_measured", study=run.study_uid, run=run.identifier, **watch.seconds)
     return Findings(
@@ -105,6 +108,7 @@ def find(run: Run, series: Sequence[str], source: Source, segmenter: Segmenter) 
         {kind.value: facts.uid for kind, facts in chosen.items()},
         watch.seconds,
         [sr] if stored else [seg, sr],
+        lesions,
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import structlog
 
 from inference import task as tasks
 from inference.fhir_results import Resource
 from inference.models import Model
+from records import identifiers
 from records.client import Records
 from records.errors import NotFound, VersionConflict
 
@@ -42,26 +45,79 @@ async def _cancel(records: Records, task: Resource) -> None:
     log.info("run_ended", task=task["id"], status="cancelled", reason=REASON)
 
 
-async def outdated_drafts(records: Records, task: Resource, model: Model) -> list[Resource]:
-    """Preliminary reports of other runs of the model on the study of a Task.
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """What earlier runs of a model have left on a study, and nobody has signed.
 
-    A report that a person has signed or withdrawn is not among them.
+    Attributes:
+        resources: preliminary reports, their Observations and the DocumentReferences of their
+            files, as last read.
+        objects: identifier of the run, and its SEG's and SR's SOP Instance UIDs.
+    """
+
+    resources: list[Resource] = field(default_factory=list)
+    objects: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+
+
+async def outdated(records: Records, task: Resource, model: Model) -> Outdated:
+    """Results of other runs of the model on the study of a Task.
+
+    A report that a person has signed or withdrawn is not among them, nor are its objects.
     """
     study_id = task["focus"]["reference"].split("/")[-1]
-    completed = await tasks.of_study(records, study_id, model, "completed")
-    references = {
-        str(output["valueReference"]["reference"])
-        for other in completed
-        if other["id"] != task["id"]
-        for output in other.get("output", [])
-        if output["type"]["text"] == "report"
-    }
-    drafts: list[Resource] = []
-    for reference in sorted(references):
+    found = Outdated()
+    for other in await tasks.of_study(records, study_id, model, "completed"):
+        if other["id"] == task["id"]:
+            continue
+        drafts = [
+            draft
+            for reference in _outputs(other, "report", "reference")
+            if (draft := await _draft(records, reference)) is not None
+        ]
+        for draft in drafts:
+            found.resources.extend(await _with_findings(records, draft))
+        if drafts:
+            uids = _outputs(other, "segmentation", "uid")
+            uids += _outputs(other, "measurement-report", "uid")
+            found.objects.append((tasks.identifier_of(other), tuple(uids)))
+    return found
+
+
+def _outputs(task: Resource, kind: str, what: str) -> list[str]:
+    """References, or UIDs, among a Task's outputs of a kind."""
+    values = [
+        one["valueReference"] for one in task.get("output", []) if one["type"]["text"] == kind
+    ]
+    if what == "uid":
+        return [identifiers.uid_of(str(value["identifier"]["value"])) for value in values]
+    return [str(value["reference"]) for value in values]
+
+
+async def _draft(records: Records, reference: str) -> Resource | None:
+    """A report that is a draft still."""
+    try:
+        report: Resource = await records.read(*reference.split("/")[:2])
+    except NotFound:
+        return None
+    return report if report["status"] == "preliminary" else None
+
+
+async def _with_findings(records: Records, report: Resource) -> list[Resource]:
+    """A draft with what it states and the documents that show it."""
+    found = [report]
+    waiting = list(report.get("result", []))
+    seen: set[str] = set()
+    while waiting:
+        reference = str(waiting.pop(0).get("reference", ""))
+        if reference in seen or not reference.startswith("Observation/"):
+            continue
+        seen.add(reference)
         try:
-            report: Resource = await records.read(*reference.split("/")[:2])
+            observation = await records.read(*reference.split("/")[:2])
         except NotFound:
             continue
-        if report["status"] == "preliminary":
-            drafts.append(report)
-    return drafts
+        waiting += observation.get("hasMember", [])
+        if observation["status"] == "preliminary":
+            found.append(observation)
+    related = {"related": f"DiagnosticReport/{report['id']}", "status": "current"}
+    return found + await records.search("DocumentReference", related)

@@ -23,6 +23,7 @@ RESTFUL = "http://hl7.org/fhir/restful-interaction"
 PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 ROLE_CLASS = "http://terminology.hl7.org/CodeSystem/v3-RoleClass"
 PROVENANCE_AGENT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+US_CORE_AGENT = "http://hl7.org/fhir/us/core/CodeSystem/us-core-provenance-participant-type"
 ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
 ENDPOINT_CONNECTION = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
@@ -96,6 +97,7 @@ RATIO = Code(UCUM, "{ratio}", "ratio")
 COUNT = Code(UCUM, "1", "1")
 
 # Reports, observations and their categories.
+RADIOLOGY_OBSERVATION = Code(LOINC, "18782-3", "Radiology Study observation (narrative)")
 IMAGING = Code(OBSERVATION_CATEGORY, "imaging", "Imaging")
 RADIOLOGY = Code(LOINC, "LP29684-5", "Radiology")
 IMAGING_NARRATIVE = Code(LOINC, "18748-4", "Diagnostic imaging study")
@@ -108,6 +110,10 @@ SOURCE_IMAGE = Code(DCM, "121112", "Source of Measurement")
 ARTIFICIAL_INTELLIGENCE = Code(DCM, "123110", "Artificial Intelligence")
 ALGORITHM_NAME = Code(DCM, "111001", "Algorithm Name")
 ALGORITHM_VERSION = Code(DCM, "111003", "Algorithm Version")
+LESION = Code(BRAIN_LESION, "lesion", "One connected lesion")
+TRANSMITTER = Code(US_CORE_AGENT, "transmitter", "Transmitter")
+VERIFIER = Code(PROVENANCE_AGENT, "verifier", "Verifier")
+ATTESTER = Code(PROVENANCE_AGENT, "attester", "Attester")
 ASSEMBLER = Code(PROVENANCE_AGENT, "assembler", "Assembler")
 AUTHOR = Code(PROVENANCE_AGENT, "author", "Author")
 CUSTODIAN = Code(PROVENANCE_AGENT, "custodian", "Custodian")

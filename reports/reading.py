@@ -223,9 +223,15 @@ def _digest(device: Resource) -> str:
 def _regions(
     observations: Iterable[Resource],
 ) -> tuple[tuple[RegionFindings, ...], tuple[Omission, ...]]:
+    """What each region's Observations say together: volume, size and enhancement of it.
+
+    Grouping Observations say nothing themselves: their members are in the report too.
+    """
     found: dict[Region, RegionFindings] = {}
     omissions: list[Omission] = []
     for observation in observations:
+        if "hasMember" in observation:
+            continue
         source = f"Observation/{observation['id']}"
         name = clean(observation.get("code", {}).get("text", "")) or source
         region = _region_of(observation)
@@ -233,12 +239,23 @@ def _regions(
             omissions.append(Omission(source, name, "withdrawn"))
         elif region is None:
             omissions.append(Omission(source, name, "not a measurement that this report knows"))
-        elif region in found:
-            raise UnreadableValue(source, f"{region.value} is measured twice")
         else:
-            found[region] = RegionFindings(region, source, _figures(observation, source))
+            known = found.get(region, RegionFindings(region, source, ()))
+            found[region] = _together(known, _figures(observation, source), source)
+    for one in found.values():
+        _check_figures({figure.kind: figure for figure in one.figures}, one.source)
     ordered = tuple(found[region] for region in Region if region in found)
     return ordered, tuple(omissions)
+
+
+def _together(known: RegionFindings, more: tuple[Figure, ...], source: str) -> RegionFindings:
+    """A region's findings with those of one more Observation; the volume's names the region."""
+    if {one.kind for one in known.figures} & {one.kind for one in more}:
+        raise UnreadableValue(source, f"{known.region.value} is measured twice")
+    names_it = any(one.kind is Kind.VOLUME for one in more)
+    figures = {one.kind: one for one in (*known.figures, *more)}
+    ordered = tuple(figures[kind] for kind in Kind if kind in figures)
+    return RegionFindings(known.region, source if names_it else known.source, ordered)
 
 
 def _region_of(observation: Resource) -> Region | None:
@@ -251,17 +268,19 @@ def _region_of(observation: Resource) -> Region | None:
 def _figures(observation: Resource, source: str) -> tuple[Figure, ...]:
     if "dataAbsentReason" in observation:
         return ()
-    if "valueQuantity" not in observation:
+    if "valueQuantity" not in observation and "component" not in observation:
         raise UnreadableValue(source, "has neither a value nor a reason for its absence")
-    figures = {Kind.VOLUME: figure(Kind.VOLUME, observation["valueQuantity"], source)}
+    figures: dict[Kind, Figure] = {}
+    if "valueQuantity" in observation:
+        kind = _kind_of(observation) or Kind.VOLUME
+        figures[kind] = figure(kind, observation["valueQuantity"], source)
     for component in observation.get("component", []):
-        kind = _kind_of(component)
-        if kind is None or "valueQuantity" not in component:
+        part = _kind_of(component)
+        if part is None or "valueQuantity" not in component:
             continue  # a point in space, for example, is not for a text
-        if kind in figures:
-            raise UnreadableValue(source, f"{kind} is given twice")
-        figures[kind] = figure(kind, component["valueQuantity"], source)
-    _check_figures(figures, source)
+        if part in figures:
+            raise UnreadableValue(source, f"{part} is given twice")
+        figures[part] = figure(part, component["valueQuantity"], source)
     return tuple(figures[kind] for kind in Kind if kind in figures)
 
 
@@ -271,8 +290,8 @@ def _check_figures(figures: Mapping[Kind, Figure], source: str) -> None:
         raise UnreadableValue(source, "has a perpendicular diameter but no longest one")
     if long and short and short.value > long.value:
         raise UnreadableValue(source, "its perpendicular diameter exceeds the longest one")
-    parts = figures.get(Kind.PARTS)
-    if parts and figures[Kind.VOLUME].value and not parts.value:
+    parts, volume = figures.get(Kind.PARTS), figures.get(Kind.VOLUME)
+    if parts and volume and volume.value and not parts.value:
         raise UnreadableValue(source, "has a volume in no part")
 
 

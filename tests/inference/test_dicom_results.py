@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from copy import deepcopy
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from pydicom import dcmread
 from hilum.example.series import truth
 from inference import terms
 from inference.dicom_results import encode, labels_from, report, segmentation
+from inference.lesions import lesions_of
 from inference.measure import Region, measure
 from inference.models import load_model
+from inference.rejection import rejection
 from inference.select import Sequence
 from tests.fixtures.peers import needs
 
@@ -175,3 +178,43 @@ def test_the_model_is_named_with_its_digest_in_every_segment(results, model):
         assert algorithm.AlgorithmVersion == model.version
         assert model.digest in algorithm.AlgorithmParameters
         assert segment.RecommendedDisplayCIELabValue
+
+
+def test_each_of_several_lesions_has_a_group_of_its_own_under_its_tracking_uid(
+    grid, demo, model, run
+):
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[10:16, 20:40, 20:40] = 2
+    labels[30:34, 60:70, 60:70] = 2
+    voxels = (demo[Sequence.T1].voxels, grid.voxels)
+    lesions = lesions_of(labels, grid, *voxels)
+    seg = segmentation(labels, grid, model, run)
+
+    sr = report(measure(labels, grid, *voxels), seg, grid, model, run, lesions)
+
+    text = str(sr)
+    assert [run.uid(f"tracking lesion {n}") in text for n in (1, 2)] == [True, True]
+
+
+@needs("dciodvfy")
+def test_the_note_that_rejects_earlier_results_is_valid_and_names_both(
+    results, model, run, tmp_path
+):
+    seg, sr, _ = results
+    later = replace(run, identifier="cd" * 32)
+
+    note = rejection([seg, sr], model, later)
+    again = rejection([seg, sr], model, later)
+
+    path = tmp_path / "ko.dcm"
+    path.write_bytes(encode(note))
+    answer = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True)
+    referenced = {
+        str(item.ReferencedSOPInstanceUID)
+        for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert "Error" not in answer.stderr + answer.stdout
+    assert encode(note) == encode(again)
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
+    assert referenced == {str(seg.SOPInstanceUID), str(sr.SOPInstanceUID)}

@@ -15,6 +15,7 @@ from hilum.example.series import truth
 from inference.conclusion import conclusion
 from inference.fhir_results import Result, transaction
 from inference.key_images import key_images, side_markers
+from inference.lesions import lesions_of
 from inference.measure import Region, measure
 from inference.models import load_model
 from inference.select import Sequence
@@ -49,7 +50,17 @@ def result(request, demo, run):
     images = key_images(labels, grid)
     model = load_model()
     return Result(
-        run, model, task, STUDY, "Site", measurements, images, run.uid("SEG"), run.uid("SR"), ALL
+        run,
+        model,
+        task,
+        STUDY,
+        "Site",
+        measurements,
+        images,
+        run.uid("SEG"),
+        run.uid("SR"),
+        ALL,
+        lesions_of(labels, grid, demo[Sequence.T1].voxels, grid.voxels),
     )
 
 
@@ -76,7 +87,7 @@ def test_the_task_ends_with_its_report_measurements_and_both_dicom_objects(resul
     assert task["status"] == "completed"
     assert [kind for kind, _ in outputs] == [
         "report",
-        *["measurement"] * len(Region),
+        *["measurement"] * len(of_type(entries, "Observation")),
         "segmentation",
         "measurement-report",
     ]
@@ -95,14 +106,108 @@ def test_every_reference_in_the_bundle_is_resolved(result):
     assert {reference for reference in used if reference.startswith("urn:uuid:")} <= known
 
 
-def test_each_region_has_an_observation_with_its_volume_even_when_it_is_zero(result):
-    observations = of_type(transaction(result), "Observation")
+def totals_of(entries):
+    """The Observations of whole regions."""
+    return [
+        o
+        for o in of_type(entries, "Observation")
+        if not o["code"]["text"].startswith("Lesion ") and "hasMember" not in o
+    ]
 
-    volumes = [o["valueQuantity"]["value"] for o in observations]
-    assert len(observations) == len(Region)
-    assert volumes == [round(m.volume_ml, 2) for m in result.measurements.values()]
-    assert {o["status"] for o in observations} == {"preliminary"}
-    assert all(c["system"] for o in observations for c in o["code"]["coding"])
+
+def volumes_of(entries):
+    return [o for o in totals_of(entries) if o.get("valueQuantity", {}).get("code") == "mL"]
+
+
+def test_each_region_has_an_observation_with_its_volume_even_when_it_is_zero(result):
+    volumes = volumes_of(transaction(result))
+
+    assert [o["valueQuantity"]["value"] for o in volumes] == [
+        round(m.volume_ml, 2) for m in result.measurements.values()
+    ]
+    assert {o["status"] for o in volumes} == {"preliminary"}
+    assert all(c["system"] for o in volumes for c in o["code"]["coding"])
+
+
+def test_a_lesion_is_a_group_of_all_that_is_said_about_it(result, run):
+    entries = transaction(replace(result, lesions=result.lesions[:1]))
+    found = {e["fullUrl"]: e["resource"] for e in entries}
+    groups = [o for o in of_type(entries, "Observation") if "hasMember" in o]
+
+    if not result.measurements[Region.WT].volume_ml:
+        assert groups == of_type(entries, "BodyStructure") == []
+        return
+    (group,) = groups
+    members = [found[one["reference"]] for one in group["hasMember"]]
+    kinds = {m["code"]["coding"][-2]["code"] for m in members}
+    assert not {"valueQuantity", "component"} & set(group)
+    assert kinds == {"118565006", "21889-1", "enhancement-ratio"}
+    assert group["identifier"][1]["value"] == f"urn:oid:{run.uid('tracking WT')}"
+    assert group["device"]["reference"] in found
+    body = found[group["focus"][0]["reference"]]
+    assert body["resourceType"] == "BodyStructure"
+
+
+def test_a_size_has_the_shape_of_a_tumour_size_of_mcode(result):
+    sizes = [o for o in totals_of(transaction(result)) if o["code"]["text"].endswith(", size")]
+
+    assert len(sizes) == sum(m.diameters is not None for m in result.measurements.values())
+    for size in sizes:
+        assert "valueQuantity" not in size
+        assert size["code"]["coding"][0]["code"] == "21889-1"
+        assert [c["code"]["coding"][0]["code"] for c in size["component"]] == ["33728-7", "33729-5"]
+        assert {c["valueQuantity"]["code"] for c in size["component"]} == {"mm"}
+
+
+def test_two_lesions_are_two_groups_and_the_totals_belong_to_neither(demo, run, result):
+    grid = demo[Sequence.T1C]
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[10:16, 20:40, 20:40] = 2
+    labels[12:14, 25:30, 25:30] = 3
+    labels[30:34, 60:70, 60:70] = 2
+    t1 = demo[Sequence.T1].voxels
+    several = replace(
+        result,
+        measurements=measure(labels, grid, t1, grid.voxels),
+        lesions=lesions_of(labels, grid, t1, grid.voxels),
+    )
+
+    entries = transaction(several)
+
+    found = {e["fullUrl"]: e["resource"] for e in entries}
+    groups = [o for o in of_type(entries, "Observation") if "hasMember" in o]
+    report = of_type(entries, "DiagnosticReport")[0]
+    results = [found[one["reference"]]["code"]["text"] for one in report["result"]]
+    wholes = [found[group["hasMember"][0]["reference"]] for group in groups]
+    total = next(o for o in volumes_of(entries) if o["code"]["text"] == "Whole tumour, volume")
+    assert [group["code"]["text"] for group in groups] == ["Lesion 1", "Lesion 2"]
+    assert results[:2] == ["Lesion 1", "Lesion 2"]
+    assert not [text for text in results if text.startswith("Lesion 1, ")]
+    assert sum(w["valueQuantity"]["value"] for w in wholes) == pytest.approx(
+        total["valueQuantity"]["value"], abs=0.02
+    )
+    tracked = [group["identifier"][1]["value"] for group in groups]
+    assert tracked == [f"urn:oid:{run.uid(f'tracking lesion {n}')}" for n in (1, 2)]
+
+
+def test_the_provenance_says_who_answers_for_it_what_made_it_and_from_what(result, run):
+    entries = transaction(result)
+    (provenance,) = of_type(entries, "Provenance")
+    found = {e["fullUrl"]: e["resource"] for e in entries}
+
+    agents = {
+        agent["type"]["coding"][0]["code"]: found[agent["who"]["reference"]]["resourceType"]
+        for agent in provenance["agent"]
+    }
+    sources = [
+        e["what"].get("reference") or e["what"]["identifier"]["value"] for e in provenance["entity"]
+    ]
+    assert agents == {"author": "Organization", "assembler": "Device", "transmitter": "Device"}
+    assert all("onBehalfOf" in agent for agent in provenance["agent"])
+    assert sources[0] == "ImagingStudy/study-1"
+    assert {f"urn:oid:{uid}" for uid in (run.uid("SEG"), run.uid("SR"), *ALL.values())} == set(
+        sources[1:]
+    )
 
 
 def test_each_observation_names_the_series_it_was_measured_on_and_what_speaks_against_it(result):

