@@ -80,7 +80,7 @@ def create_app(config: GatewayConfig, authority: TokenAuthority, audit: AuditSpo
         )
     _add_metadata(app, config, models)
     _add_export(app, facade, bulk)
-    add_routes(app, SubscriptionDoor(config, facade, models, Subscriptions(pool), records))
+    add_routes(app, SubscriptionDoor(config, facade, models, Subscriptions(pool), upstream))
     app.add_api_route("/{path:path}", facade.handle, methods=ALL_METHODS)
     return app
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import format_datetime
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from fhir_gateway.outcome import Refusal, fhir_response
 from fhir_gateway.searching import parse_query
 from fhir_gateway.topics.endpoints import Outbound
 from fhir_gateway.topics.notification import notification, statuses
+from fhir_gateway.topics.reading import Reading
 from fhir_gateway.topics.store import Subscription, Subscriptions, TooMany
 from fhir_gateway.topics.subscription import (
     CONTENTS,
@@ -32,7 +33,7 @@ from fhir_gateway.topics.subscription import (
     read,
     shown,
 )
-from records import Records
+from fhir_gateway.upstream import Upstream
 
 MAX_BYTES = 64 * 1024
 EVENTS_AT_ONCE = 100
@@ -52,13 +53,13 @@ class SubscriptionDoor:
         facade: Facade,
         models: ModelSource,
         subscriptions: Subscriptions,
-        records: Records,
+        upstream: Upstream,
     ) -> None:
         self._config = config
         self._facade = facade
         self._models = models
         self._subscriptions = subscriptions
-        self._records = records
+        self._reading = Reading(upstream)
         self._outbound = Outbound(config.subscriptions)
 
     async def on_type(self, request: Request) -> Response:
@@ -88,18 +89,15 @@ class SubscriptionDoor:
             return await self._search(request, caller)
         _owner(caller, "c")
         body, wanted = await self._wanted(request, caller)
-        starts_at = await self._store_time(wanted.resource_type)
+        starts_at = await self._reading.store_time(caller, wanted.resource_type)
         try:
             held = await self._subscriptions.add(
                 caller, wanted, body, starts_at, most=self._config.subscriptions.per_client
             )
         except TooMany as error:
             most = self._config.subscriptions.per_client
-            raise Refusal(
-                422,
-                f"{client[:64]} has {most} subscriptions, which is all it may",
-                code="too-costly",
-            ) from error
+            text = f"a client may have {most} subscriptions, and this one has"
+            raise Refusal(422, text, code="too-costly") from error
         await self._record(caller, held, "C")
         return self._answer(held, 201)
 
@@ -220,13 +218,6 @@ class SubscriptionDoor:
         if found is None:  # another client's is not told from one that never was
             raise Refusal(404, "no such subscription")
         return found
-
-    async def _store_time(self, resource_type: str) -> datetime:
-        """The FHIR store's own time, by which it will date what happens from now on."""
-        _, _, bundle = await self._records.operation(
-            "GET", resource_type, params={"_summary": "count"}
-        )
-        return datetime.fromisoformat(bundle["meta"]["lastUpdated"])
 
     def _resource(self, held: Subscription) -> dict[str, Any]:
         meta = {name: v for name, v in held.resource.get("meta", {}).items() if name == "profile"}

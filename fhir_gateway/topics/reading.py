@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -67,6 +68,17 @@ class Reading:
         if not caller.may(resource_type, "r"):
             return None
         return await self._get(caller, f"{resource_type}/{identity}", "")
+
+    async def store_time(self, caller: Caller, resource_type: str) -> datetime:
+        """The FHIR store's own time, by which it dates what happens from now on.
+
+        Raises:
+            RecordsUnavailable: the store does not answer.
+        """
+        bundle = await self._get(caller, resource_type, "_count=1&_elements=id")
+        if bundle is None:
+            raise RecordsUnavailable("the store does not tell its time")
+        return datetime.fromisoformat(bundle["meta"]["lastUpdated"])
 
     async def _get(self, caller: Caller, path: str, query: str) -> Any:
         async with self._upstream.send(

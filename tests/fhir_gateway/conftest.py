@@ -22,6 +22,7 @@ from fhir_gateway.app import create_app, mount
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.imaging import Publisher
 from fhir_gateway.schema import make_pool, migrate
+from fhir_gateway.topics.config import SubscriptionConfig
 from records import Records
 from tests.fhir_gateway.relay import Relay
 from tests.fhir_gateway.resources import new_observation, new_patient
@@ -54,6 +55,17 @@ def config(hapi, hapi_relay, postgres, tmp_path_factory):
         timezone="Europe/Berlin",
         issuer_of_ae={"CLINIC_B": "urn:oid:1.2.3.4.5"},
         max_body_bytes=2 * 1024 * 1024,
+        subscriptions=SubscriptionConfig(
+            hosts=("127.0.0.1", "localhost"),
+            private_networks=("127.0.0.0/8",),
+            plain_http=True,
+            per_client=30,
+            poll_s=0.2,
+            deep_s=2.0,
+            first_delay_s=0.2,
+            longest_delay_s=1.0,
+            give_up_s=3.0,
+        ),
     )
 
 

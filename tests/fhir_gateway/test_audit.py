@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from access.audit.verify import verify
 from fhir_gateway.audit import REJECTED, AuditShipper, to_audit_event
 from fhir_gateway.audit.compare import compare
 from fhir_gateway.audit.upkeep import TrailConfig, Upkeep
+from records import RecordsUnavailable
 
 CALLER = Caller("someone", "user", client="app", address="192.0.2.1")
 
@@ -32,8 +34,10 @@ def record(**changes):
 
 async def ship(folder, records):
     reader, shipper = SpoolReader(folder), AuditShipper(folder, records)
-    while await shipper.ship_once(reader):
-        pass
+    waiting = True
+    while waiting:
+        with contextlib.suppress(RecordsUnavailable):  # as the shipper does, without its pauses
+            waiting = await shipper.ship_once(reader)
 
 
 async def shipped(folder, records):
