@@ -81,6 +81,11 @@ class LaunchContext:
         return cls(**{**kept, "fhir_context": tuple(kept.get("fhir_context", ()))})
 
 
+def is_id(text: str) -> bool:
+    """Whether a text is a logical id of FHIR."""
+    return _ID.fullmatch(text) is not None
+
+
 def _check(entry: Mapping[str, Any]) -> None:
     """Raises ContextError unless it is a fhirContext object as section 3.3 has it."""
     if not any(entry.get(name) for name in _POINTERS):

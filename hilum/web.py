@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 
 import authorization.app
 import authorization.discovery
+import authorization.pages.site
 import dicomweb.app
 import fhir_gateway.app
 import fhir_gateway.orders.hook
@@ -121,13 +122,22 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     _add_health(app, settings, services)
     # Before the FHIR door, below which the discovery documents lie.
     app.router.routes.extend(authorization.discovery.routes(apps.config))
-    app.mount("/auth", authorization.app.create_app(apps))
+    pages = authorization.pages.site.routes(
+        apps, authority, login.users, login.cookie, _ourselves(app, settings)
+    )
+    app.mount("/auth", authorization.app.create_app(apps, pages))
     fhir_gateway.app.mount(app, fhir)
     app.mount("/dicomweb", pixels)
     app.router.routes.append(pixels.state.wado)
     app.add_middleware(RegisteredOrigins, origins=Origins(apps.clients))
     _add_pages(app, settings, services, login)
     return app
+
+
+def _ourselves(app: FastAPI, settings: Settings) -> httpx.AsyncClient:
+    """Reaches our own doors without a network: for pages that show what their user may see."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url=settings.base_url)
 
 
 def _add_pages(app: FastAPI, settings: Settings, services: Services, login: Login) -> None:

@@ -65,9 +65,9 @@ class Login:
         ]
 
     async def show(self, request: Request) -> Response:
-        """The form; who is signed in already goes on."""
+        """The form; who is signed in already goes on, unless another account is wanted."""
         target = local(request.query_params.get("next", "/"))
-        if session_of(request) is not None:
+        if session_of(request) is not None and "again" not in request.query_params:
             return _go(target)
         return await self._form(target, "")
 

@@ -1,0 +1,72 @@
+"""What every page shares: who may post a form, where to sign in, and the audit trail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, quote
+
+from starlette.requests import Request
+
+from access.audit import AuditEventKind, AuditRecord, AuditSpool
+from access.browser import Cookie
+from access.caller import Caller
+from access.http import address_of
+from access.sessions import Session
+from access.users import User
+from authorization.clients import Clients
+from authorization.forms import MAX_FIELDS, BadForm, posted
+from authorization.pages.situation import Situation
+from authorization.requests import Requests
+
+
+@dataclass(frozen=True)
+class Door:
+    """The tables and the trail behind the pages."""
+
+    requests: Requests
+    clients: Clients
+    cookie: Cookie
+    audit: AuditSpool
+
+    def is_ours(self, request: Request, session: Session, csrf: str) -> bool:
+        """Whether a page of ours, made for this session, sent the form."""
+        return session.owns(csrf) and self.cookie.is_same_origin(request)
+
+    def record_denial(self, here: Situation, why: str) -> None:
+        """Write down that an app did not get what it asked for."""
+        context = here.choice.context
+        caller = here.user.caller(client=here.client.client_id)
+        self._record(AuditEventKind.DENIED, replace(caller, patient=context.patient), "minor", why)
+
+    def record_change(self, request: Request, user: User, detail: str) -> None:
+        """Write down that an administrator changed who may do what."""
+        caller = user.caller(client="browser", address=address_of(request))
+        self._record(AuditEventKind.UPDATE, caller, "success", detail)
+
+    def _record(self, event: AuditEventKind, caller: Caller, outcome: str, detail: str) -> None:
+        self.audit.record(
+            AuditRecord(
+                action="U" if event is AuditEventKind.UPDATE else "E",
+                event=event,
+                outcome="success" if outcome == "success" else "minor",
+                caller=caller,
+                at=datetime.now(UTC),
+                patient=f"Patient/{caller.patient}" if caller.patient else None,
+                detail=detail,
+            )
+        )
+
+
+def login_url(path: str, again: bool = False) -> str:
+    """Where to sign in and come back to a page; `again` though somebody is signed in."""
+    return f"/login?{'again=1&' if again else ''}next={quote(path, safe='')}"
+
+
+async def fields_of(request: Request) -> dict[str, list[str]]:
+    """The fields of a form. Raises BadForm."""
+    try:
+        text = (await posted(request)).decode()
+        return parse_qs(text, keep_blank_values=True, max_num_fields=4 * MAX_FIELDS)
+    except ValueError as error:
+        raise BadForm("the form cannot be read") from error
