@@ -101,7 +101,8 @@ def write_study(folder: Path, station: tuple, number: int, rng: np.random.Genera
         else:
             meta.TransferSyntaxUID = syntax
         path = folder / f"{aet}-{number}-{index}.dcm"
-        data.save_as(path, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
+        implicit = syntax == ImplicitVRLittleEndian
+        data.save_as(path, implicit_vr=implicit, little_endian=True, enforce_file_format=True)
         files.append(path)
     return files
 
