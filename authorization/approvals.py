@@ -15,12 +15,11 @@ from psycopg.rows import dict_row
 from authorization.clients import MIGRATIONS, SCHEMA
 from authorization.context import LaunchContext
 from authorization.errors import AuthorizationError
+from authorization.forgetting import Forgetting
 from authorization.requests import digest
 from database import migrate
 
 _TOKEN_BYTES = 32
-# What ended so long ago is forgotten; nothing that was issued on it can be alive.
-_KEPT = timedelta(days=30)
 _COLUMNS = (
     b"approval.sid, approval.client_id, approval.username, approval.fhir_user, approval.scope,"
     b" approval.context, approval.nonce, approval.redirect_uri, approval.code_challenge,"
@@ -84,6 +83,7 @@ class Approvals:
     def __init__(self, dsn: str) -> None:
         migrate(dsn, SCHEMA, MIGRATIONS)
         self._dsn = dsn
+        self._forgetting = Forgetting()
 
     def take(self, code: str, client_id: str) -> Approval | None:
         """The authorization of a code, which is used up by this; None: no such code.
@@ -113,7 +113,7 @@ class Approvals:
         """A new refresh token on an authorization."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         with self._open() as connection:
-            _forget(connection)
+            self._forgetting.now_and_then(connection)
             connection.execute(
                 b"insert into authorization_server.refresh (token_sha256, sid, expires_at)"
                 b" values (%s, %s, now() + %s)",
@@ -174,15 +174,6 @@ class Approvals:
     def _open(self) -> Iterator[psycopg.Connection[Any]]:
         with psycopg.connect(self._dsn, connect_timeout=5) as connection:
             yield connection
-
-
-def _forget(connection: psycopg.Connection[Any]) -> None:
-    connection.execute(
-        b"delete from authorization_server.approval where created_at < now() - %s and not exists"
-        b" (select from authorization_server.refresh where refresh.sid = approval.sid"
-        b" and refresh.expires_at > now())",
-        [_KEPT],
-    )
 
 
 def _approval(row: dict[str, Any]) -> Approval:

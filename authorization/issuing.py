@@ -34,12 +34,15 @@ class Issuer:
     keys: IdentityKeys
 
     def user_of(self, approval: Approval) -> User | None:
-        """Whose authorization it is; None: may not sign in any more."""
+        """Whose authorization it is; None: may not sign in any more, or is somebody else now."""
         try:
             user = self.users.find(approval.username)
         except UserError:
             return None
-        return None if user.disabled else user
+        is_other = user.fhir_user != approval.fhir_user
+        if user.disabled or is_other:
+            return None
+        return user
 
     def is_alive(self, approval: Approval) -> bool:
         """Whether refreshing may go on: online access ends with the session of its browser."""

@@ -23,6 +23,7 @@ from access.users import User
 from authorization.clients import MIGRATIONS, SCHEMA
 from authorization.context import LaunchContext
 from authorization.errors import NotGrantable, RequestGone
+from authorization.forgetting import Forgetting
 from authorization.narrowing import covers, narrowed_to_user
 from database import migrate
 
@@ -69,6 +70,7 @@ class Requests:
         migrate(dsn, SCHEMA, MIGRATIONS)
         self._dsn = dsn
         self._cookie = cookie
+        self._forgetting = Forgetting()
 
     def open(
         self,
@@ -85,10 +87,7 @@ class Requests:
         """Keep a request that passed the checks; its id, and the secret for the browser."""
         request_id, browser = secrets.token_urlsafe(16), secrets.token_urlsafe(_RANDOM_BYTES)
         with self._open() as connection:
-            connection.execute(
-                b"delete from authorization_server.request where expires_at < now() - %s",
-                [timedelta(days=1)],
-            )
+            self._forgetting.now_and_then(connection)
             connection.execute(
                 b"insert into authorization_server.request (request_id, client_id, redirect_uri,"
                 b" scope, state, nonce, launch, prompt, code_challenge, browser_sha256, expires_at)"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from access.roles import ROLES, SCOPES
+from access.scopes import Scopes
 from access.users import User
-from authorization.narrowing import covers, narrow, narrowed_to_user
+from authorization.narrowing import covers, is_understood, narrow, narrowed_to_user
 
 
 @pytest.mark.parametrize(
@@ -93,3 +96,37 @@ def test_a_v1_request_of_a_radiologist_comes_back_in_v1_as_far_as_it_goes():
     granted = narrowed_to_user("user/ImagingStudy.* patient/*.read", user)
 
     assert granted.split() == ["user/ImagingStudy.read", "user/ImagingStudy.cu", "patient/*.read"]
+
+
+TYPES = ("*", "Patient", "Observation", "ImagingStudy")
+LETTERS = st.sets(st.sampled_from("cruds"), min_size=1).map(
+    lambda found: "".join(one for one in "cruds" if one in found)
+)
+RESOURCE = st.builds(
+    lambda context, kind, letters, query: (
+        f"{context}/{kind}.{letters}{query if kind == 'Observation' else ''}"
+    ),
+    st.sampled_from(("patient", "user", "system")),
+    st.sampled_from(TYPES),
+    st.one_of(LETTERS, st.sampled_from(("read", "write", "*"))),
+    st.sampled_from(("", "?category=laboratory", "?category=a,b", "?status=final")),
+)
+TEXTS = st.lists(st.one_of(RESOURCE, st.sampled_from(("openid", "launch"))), max_size=5).map(
+    " ".join
+)
+
+
+@given(TEXTS, TEXTS)
+def test_whatever_is_asked_what_is_granted_lies_within_both(asked, allowed):
+    granted = narrow(asked, allowed)
+
+    assert covers(allowed, granted)
+    assert all(is_understood(one) for one in granted.split())
+    assert narrow(granted, allowed).split() == granted.split()
+    for kind in TYPES[1:]:
+        for letter in "cruds":
+            one, other, both = (
+                {grant.context for grant in Scopes.parse(text).rules_for(kind, letter)}
+                for text in (asked, allowed, granted)
+            )
+            assert both <= one & other
