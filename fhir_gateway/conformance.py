@@ -7,6 +7,7 @@ from typing import Any
 
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.model import HIDDEN_TYPES
+from fhir_gateway.topics.capability import subscription_resource
 
 OPERATIONS_ON_TYPES = frozenset({"validate", "everything", "export"})
 SYSTEM_OPERATIONS = frozenset({"export"})
@@ -43,7 +44,8 @@ def capability_statement(store: dict[str, Any], config: GatewayConfig) -> dict[s
                 "mode": "server",
                 "security": {"cors": True, "description": SECURITY_TEXT},
                 "resource": [
-                    _resource(one) for one in rest["resource"] if one["type"] not in HIDDEN_TYPES
+                    *(_resource(o) for o in rest["resource"] if o["type"] not in HIDDEN_TYPES),
+                    subscription_resource(),
                 ],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}],
                 "operation": _operations(rest, SYSTEM_OPERATIONS),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from access.scopes import Scopes
 from hilum.settings import Settings
-from hilum.wiring import token_authority
+from hilum.wiring import OPERATOR_CLIENT, token_authority
 
 LONGEST_S = 30 * 24 * 3600
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
@@ -52,7 +52,7 @@ def mint(
         subject=subject,
         scope=scope,
         lifetime_s=seconds,
-        client="hilum-cli",
+        client=OPERATOR_CLIENT,
         studies=studies,
         context=None if patient is None else {"patient": patient},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import procrastinate
@@ -16,7 +17,9 @@ from access.revocation import Revocations
 from access.sessions import Lifetimes, Sessions
 from access.tokens import TokenAuthority
 from archive import ArchiveConfig
+from authorization.clients import Clients
 from authorization.config import AuthorizationConfig
+from authorization.narrowing import narrow
 from fhir_gateway.audit.syslog import SyslogTarget
 from fhir_gateway.audit.upkeep import TrailConfig
 from fhir_gateway.config import GatewayConfig
@@ -31,6 +34,7 @@ DATABASE = "hilum"
 HAPI_DATABASE = "hapi"
 QUEUE_SCHEMA = "queue"
 WORKER_TOKEN_S = 3600
+OPERATOR_CLIENT = "hilum-cli"  # of `hilum token`
 # What the workers need of the DICOMweb door: find, fetch and store.
 WORKER_SCOPE = "system/ImagingStudy.crs"
 
@@ -230,6 +234,19 @@ def hapi_cache(settings: Settings) -> Path:
     return (shared if writable else settings.data / "cache") / "hapi"
 
 
+@cache
+def _clients(dsn: str) -> Clients:
+    return Clients(dsn)
+
+
+def _standing(dsn: str, client_id: str, scopes: str) -> str | None:
+    """What a client may still have of the scopes with which it subscribed."""
+    if client_id == OPERATOR_CLIENT:
+        return None  # in no register
+    client = _clients(dsn).find(client_id)
+    return "" if client is None or client.disabled else narrow(scopes, client.scopes)
+
+
 def gateway_config(settings: Settings) -> GatewayConfig:
     """The FHIR door's configuration."""
     secret = internal_secret(settings)
@@ -248,6 +265,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
             private_networks=settings.subscriptions.private_networks,
             plain_http=settings.subscriptions.plain_http,
             per_client=settings.subscriptions.per_client,
+            standing=partial(_standing, database_url(settings)),
         ),
         quiet_s=settings.publish.quiet_s,
         default_issuer=settings.publish.default_issuer,

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+Standing = Callable[[str, str], str | None]
+"""From a client's id and scopes to the part of them that it may have now.
+
+None when the client is not registered, so that nothing is known beside what its token said.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +25,7 @@ class SubscriptionConfig:
         deep_s: between two looks that go further back, for what became visible late.
         first_delay_s, longest_delay_s: between attempts to deliver.
         give_up_s: of failures after which a subscription is in error and no more is tried.
+        standing: what has become of a client's scopes since it subscribed.
         keep_days: how long events that were delivered can be asked for.
     """
 
@@ -31,3 +39,4 @@ class SubscriptionConfig:
     longest_delay_s: float = 60.0
     give_up_s: float = 24 * 3600.0
     keep_days: float = 7.0
+    standing: Standing | None = None

@@ -98,7 +98,7 @@ class Deliverer:
         if held.ends_at is not None and held.ends_at <= datetime.now(UTC):
             await self._subscriptions.end(held, "off", "its end has come")
             return
-        caller = self._reading.caller_of(held)
+        caller = await self._reading.caller_of(held)
         if not caller.may(held.resource_type, "r"):
             await self._subscriptions.end(held, "error", NOTHING_LEFT)
             return

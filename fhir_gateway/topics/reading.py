@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -11,14 +12,13 @@ import orjson
 from access import Caller, Scopes
 from access.rights import rights_of
 from fhir_gateway.outcome import FHIR_JSON
+from fhir_gateway.topics.config import Standing
 from fhir_gateway.topics.store import Subscription
 from fhir_gateway.upstream import Upstream
 from records import RecordsUnavailable
 
 LIMIT_BYTES = 16 * 1024 * 1024
 IDS_AT_ONCE = 50
-# The part of these scopes that the client of this id may have now; None when it is not registered.
-Standing = Callable[[str, str], str | None]
 
 
 class Reading:
@@ -28,11 +28,11 @@ class Reading:
         self._upstream = upstream
         self._standing = standing
 
-    def caller_of(self, held: Subscription) -> Caller:
+    async def caller_of(self, held: Subscription) -> Caller:
         """The client with the rights that it has now: never more than when it subscribed."""
         scopes = held.scopes
         if self._standing is not None:
-            left = self._standing(held.client, scopes)
+            left = await asyncio.to_thread(self._standing, held.client, scopes)
             scopes = scopes if left is None else left
         return Caller(held.subject, "system", Scopes.parse(scopes), client=held.client)
 

@@ -9,7 +9,7 @@ from access import AuditSpool
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.schema import Pool
 from fhir_gateway.topics.deliver import Deliverer
-from fhir_gateway.topics.reading import Reading, Standing
+from fhir_gateway.topics.reading import Reading
 from fhir_gateway.topics.store import Subscriptions
 from fhir_gateway.topics.watch import Watcher
 from fhir_gateway.upstream import Upstream
@@ -22,13 +22,12 @@ async def notify(
     records: Records,
     pool: Pool,
     stop: asyncio.Event,
-    standing: Standing | None = None,
 ) -> None:
     """Watch and deliver until told to stop; one runs per installation."""
     settings, subscriptions = config.subscriptions, Subscriptions(pool)
     upstream = Upstream(config)
     audit = await asyncio.to_thread(AuditSpool, audit_folder, "notify")
-    reading, news = Reading(upstream, standing), asyncio.Event()
+    reading, news = Reading(upstream, settings.standing), asyncio.Event()
     deliverer = Deliverer(settings, config.fhir_base, subscriptions, reading, audit)
     try:
         async with asyncio.TaskGroup() as group:

@@ -116,7 +116,7 @@ class Watcher:
         for held in classic:
             ids = [i for i, one in latest.items() if one.change.at >= held.starts_at]
             if ids:
-                caller = self._reading.caller_of(held)
+                caller = await self._reading.caller_of(held)
                 for matched in await self._reading.readable(
                     caller, held.resource_type, ids, held.criteria
                 ):
@@ -128,7 +128,7 @@ class Watcher:
             ids = [one.change.resource_id for one in found if held.id in one.told]
             if not ids:
                 continue
-            caller = self._reading.caller_of(held)
+            caller = await self._reading.caller_of(held)
             readable = await self._reading.readable(caller, held.resource_type, ids)
             for one in found:
                 if held.id in one.told and one.change.resource_id not in readable:

@@ -132,9 +132,8 @@ def _numbers(calls):
 class Notifier:
     """What a gateway does for subscriptions, in a thread; stopped and started as a process is."""
 
-    def __init__(self, config, standing=None):
+    def __init__(self, config):
         self._config = config
-        self._standing = standing
         self._loop = None
         self._stop = None
         self._thread = None
@@ -151,7 +150,7 @@ class Notifier:
             ready.set()
             credentials = config.grants.credentials(NOTIFIER)
             async with Records(config.records_url, credentials, attempts=1) as records:
-                await notify(config, config.audit_folder, records, pool, self._stop, self._standing)
+                await notify(config, config.audit_folder, records, pool, self._stop)
             await pool.close()
 
         self._thread = threading.Thread(target=lambda: asyncio.run(work()), daemon=True)
