@@ -13,6 +13,7 @@ from rich.table import Table
 
 from hilum import (
     audit_commands,
+    client_commands,
     dicom_commands,
     job_commands,
     logs,
@@ -37,6 +38,7 @@ app.add_typer(peer_commands.app, name="peers")
 dicom_commands.register(app)
 app.add_typer(job_commands.app, name="jobs")
 app.add_typer(audit_commands.app, name="audit")
+app.add_typer(client_commands.app, name="clients")
 app.add_typer(user_commands.app, name="users")
 app.add_typer(worklist_commands.app, name="worklist")
 
