@@ -18,6 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from fhir_gateway.topics.config import SubscriptionConfig
 
 LONGEST_URL = 1_000
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -53,12 +54,12 @@ class Outbound:
 
     def check_address(self, address: Address) -> None:
         """Refuse loopback, private and other special addresses that the site has not named."""
-        plain = address
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            plain = address.ipv4_mapped
-        named = any(plain in network for network in self._networks)
-        if not named and (not plain.is_global or plain.is_multicast):
-            raise EndpointRefused("the endpoint leads to an address that is not public")
+        for one in (address, *_within(address)):
+            if any(one in network for network in self._networks):
+                return
+        for one in (address, *_within(address)):
+            if not one.is_global or one.is_multicast:
+                raise EndpointRefused("the endpoint leads to an address that is not public")
 
     def session(self) -> aiohttp.ClientSession:
         """A session that connects to addresses that were checked and to no others.
@@ -122,6 +123,16 @@ def _is_of(host: str, port: int | None, allowed: str) -> bool:
     if name.startswith("*."):
         return host.endswith(name[1:]) and len(host) > len(name) - 1
     return host == name
+
+
+def _within(address: Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses that an IPv6 address stands for: mapped, NAT64, 6to4, Teredo."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return []
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in NAT64:
+        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [one for one in found if one is not None]
 
 
 def _literal(host: str) -> Address | None:
