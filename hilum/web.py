@@ -35,6 +35,7 @@ from access.http import OwnTokens, Verifier, caller_of
 from access.revocation import Revocations
 from access.users import Users
 from archive import Archive
+from authorization.app import AuthorizationServer
 from authorization.cors import Origins, RegisteredOrigins
 from dicomweb.config import DicomwebConfig
 from fhir_gateway.services import Services
@@ -120,18 +121,23 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     app.include_router(reports.hook.router(queue, secret))
     app.include_router(fhir_gateway.orders.hook.router(gateway.dsn, secret))
     _add_health(app, settings, services)
-    # Before the FHIR door, below which the discovery documents lie.
-    app.router.routes.extend(authorization.discovery.routes(apps.config))
-    pages = authorization.pages.site.routes(
-        apps, authority, login.users, login.cookie, _ourselves(app, settings)
-    )
-    app.mount("/auth", authorization.app.create_app(apps, pages))
+    _add_authorization(app, settings, apps, login)
     fhir_gateway.app.mount(app, fhir)
     app.mount("/dicomweb", pixels)
     app.router.routes.append(pixels.state.wado)
-    app.add_middleware(RegisteredOrigins, origins=Origins(apps.clients))
     _add_pages(app, settings, services, login)
     return app
+
+
+def _add_authorization(
+    app: FastAPI, settings: Settings, apps: AuthorizationServer, login: Login
+) -> None:
+    """The authorization server, its discovery and its pages; to stand before the FHIR door."""
+    app.router.routes.extend(authorization.discovery.routes(apps.config))
+    http = _ourselves(app, settings)
+    pages = authorization.pages.site.routes(apps, login.users, login.cookie, http)
+    app.mount("/auth", authorization.app.create_app(apps, pages))
+    app.add_middleware(RegisteredOrigins, origins=Origins(apps.clients))
 
 
 def _ourselves(app: FastAPI, settings: Settings) -> httpx.AsyncClient:

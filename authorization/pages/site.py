@@ -8,7 +8,6 @@ import httpx
 from starlette.routing import BaseRoute
 
 from access.browser import Cookie
-from access.tokens import TokenAuthority
 from access.users import Users
 from authorization.app import AuthorizationServer
 from authorization.chart import Chart
@@ -22,7 +21,6 @@ from authorization.pages.style import Style
 
 def routes(
     server: AuthorizationServer,
-    authority: TokenAuthority,
     users: Users,
     cookie: Cookie,
     http: httpx.AsyncClient,
@@ -32,13 +30,12 @@ def routes(
 
     Args:
         server: what `create_server` made.
-        authority: signs the short tokens with which patients and studies are looked up.
         users: for launches that a backend begins.
         cookie: of the browser sessions.
         http: reaches our own doors; its base URL is that of the site.
         looks: members of the style document that differ from the usual.
     """
-    config = server.config
+    config, authority = server.config, server.issuer.authority
     door = Door(server.requests, server.clients, cookie, server.audit)
     chart = Chart(http, authority)
     launches = Launches(config.dsn)
