@@ -57,7 +57,7 @@ class IdentityKeys:
     def signing(self) -> tuple[str, RSAKey]:
         """The key to sign with now, and its id."""
         kept, now = self._kept(), time.time()
-        if now - kept[-1].created > self._key_s:
+        if not kept or now - kept[-1].created > self._key_s:
             self.add()
             kept = self._kept()
         ripe = [one for one in kept if now - one.created >= PUBLISHED_S]

@@ -162,7 +162,7 @@ def test_no_algorithm_a_shared_secret_and_a_swapped_key_are_refused(site, client
     assert site.backend(good).status_code == 200
 
 
-def test_an_assertion_counts_once_also_after_a_restart_of_the_memory(site, client):
+def test_an_assertion_counts_once(site, client):
     assertion = site.assertion(client.client_id, RSA)
 
     first, again = site.backend(assertion), site.backend(assertion)

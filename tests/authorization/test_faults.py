@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 from psycopg import sql
@@ -71,8 +73,6 @@ def test_what_is_over_is_forgotten_and_what_is_alive_is_kept(site, app):
 
 def test_over_plain_http_beyond_this_machine_nothing_is_issued(postgres, tmp_path):
     """The site says of itself that apps reach it without TLS from elsewhere."""
-    from dataclasses import replace
-
     postgres.create_database("authorization_plain")
     with running_site(postgres.dsn("authorization_plain"), tmp_path) as site:
         client = public_app()

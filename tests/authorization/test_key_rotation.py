@@ -87,6 +87,18 @@ def test_a_key_that_is_old_is_followed_by_itself(rotating):
     assert signed_by(identity(site)) != signed_by(before)
 
 
+def test_a_key_whose_file_is_deleted_ends_at_once(rotating):
+    site, folder = rotating
+    seen = identity(site)
+    for path in folder.glob("identity-*.pem"):
+        path.unlink()
+
+    now = identity(site)
+
+    assert signed_by(now) != signed_by(seen)
+    assert [key.kid for key in published(site).keys] == [signed_by(now)]
+
+
 def test_the_key_files_are_for_us_alone(rotating):
     _, folder = rotating
 

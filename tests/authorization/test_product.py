@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey
 from access.users import Users
 from authorization.context import LaunchContext
 from tests.authorization.product import ANNA, Product
-from tests.authorization.site import PASSWORD, public_app, signed
+from tests.authorization.site import PASSWORD, claims_of, public_app, signed
 
 DOORS = ("/fhir/Patient", "/dicomweb/studies")
 ORIGIN = "https://app.example.org"
@@ -210,3 +210,22 @@ def test_authlib_is_told_not_to_log():
     )
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("scope", ["user/*.rs", "launch/patient patient/*.rs"])
+def test_the_fhir_user_of_the_id_token_can_be_read_with_the_access_token(product, app, scope):
+    practitioner = {
+        "resourceType": "Practitioner",
+        "id": "anna",
+        "name": [{"family": "Muster", "given": ["Anna"]}],
+    }
+    with product.stack.client() as system:
+        assert system.put("/fhir/Practitioner/anna", json=practitioner).status_code in (200, 201)
+
+    found, _ = product.tokens(app, f"openid fhirUser {scope}", LaunchContext(patient="p1"))
+    fhir_user = claims_of(found["id_token"])["fhirUser"]
+    answer = shown(product, found["access_token"], fhir_user)
+
+    assert fhir_user == f"{product.stack.base}/fhir/Practitioner/anna"
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["name"][0]["family"] == "Muster"
