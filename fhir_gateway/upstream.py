@@ -112,9 +112,17 @@ class Upstream:
         return self._session
 
 
-async def stream(answer: aiohttp.ClientResponse, stack: AsyncExitStack) -> AsyncIterator[bytes]:
-    """The answer's body in pieces; `stack` holds the connection and is closed at the end."""
+async def stream(
+    answer: aiohttp.ClientResponse, stack: AsyncExitStack, begun: bytes = b""
+) -> AsyncIterator[bytes]:
+    """The answer's body in pieces; `stack` holds the connection and is closed at the end.
+
+    Args:
+        begun: what was read of it already.
+    """
     async with stack:
+        if begun:
+            yield begun
         async for part in answer.content.iter_chunked(CHUNK):
             yield part
 

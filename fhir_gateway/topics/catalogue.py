@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fhir_gateway.audit.subjects import patient_of
 from records import identifiers
 
 Resource = Mapping[str, Any]
@@ -45,18 +46,6 @@ class Topic:
             not set(value.split(",")).isdisjoint(self.filters[name](resource))
             for name, value in wanted.items()
         )
-
-
-def patient_of(resource: Resource) -> str | None:
-    """The Patient that a resource is about, as `Patient/1`."""
-    if resource.get("resourceType") == "Patient" and "id" in resource:
-        return f"Patient/{resource['id']}"
-    for name in ("subject", "patient"):
-        value = resource.get(name)
-        reference = value.get("reference") if isinstance(value, Mapping) else None
-        if isinstance(reference, str) and (at := reference.find("Patient/")) >= 0:
-            return reference[at:].split("/_history/", 1)[0]
-    return None
 
 
 def _patient(resource: Resource) -> Iterator[str]:

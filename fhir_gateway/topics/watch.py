@@ -18,8 +18,9 @@ from uuid import UUID
 
 import structlog
 
+from fhir_gateway.audit.subjects import patient_of
 from fhir_gateway.outcome import Refusal
-from fhir_gateway.topics.catalogue import TOPICS, patient_of
+from fhir_gateway.topics.catalogue import TOPICS
 from fhir_gateway.topics.config import SubscriptionConfig
 from fhir_gateway.topics.reading import Reading
 from fhir_gateway.topics.store import Change, Subscription, Subscriptions

@@ -1,0 +1,49 @@
+"""Whom a resource, or an answer of the FHIR store, is about; for the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+PEEK_BYTES = 256 * 1024
+Resource = Mapping[str, Any]
+
+
+def patient_of(resource: Resource) -> str | None:
+    """The Patient that a resource is about, as `Patient/1`."""
+    if resource.get("resourceType") == "Patient" and "id" in resource:
+        return f"Patient/{resource['id']}"
+    for name in ("subject", "patient", "for", "beneficiary"):
+        value = resource.get(name)
+        reference = value.get("reference") if isinstance(value, Mapping) else None
+        if isinstance(reference, str) and (at := reference.find("Patient/")) >= 0:
+            return reference[at:].split("/_history/", 1)[0]
+    return None
+
+
+def patients_in(bundle: Resource) -> tuple[str, ...]:
+    """Each Patient that a Bundle hands out something about, once."""
+    entries = bundle.get("entry", [])
+    found = (patient_of(one["resource"]) for one in entries if "resource" in one)
+    return tuple(dict.fromkeys(one for one in found if one is not None))
+
+
+async def first_part(answer: aiohttp.ClientResponse) -> bytes:
+    """The beginning of an answer: all of it, unless it is large."""
+    read = bytearray()
+    while len(read) < PEEK_BYTES and (part := await answer.content.readany()):
+        read += part
+    return bytes(read)
+
+
+def resource_in(part: bytes) -> Resource | None:
+    """The resource that an answer is, where its beginning is all of it."""
+    try:
+        found = orjson.loads(part)
+    except orjson.JSONDecodeError:
+        return None
+    is_resource = isinstance(found, dict) and found.get("resourceType") != "OperationOutcome"
+    return found if is_resource else None
