@@ -25,8 +25,10 @@ from access import (
     Unauthorized,
 )
 from access.audit import AuditUnavailable
-from access.http import OwnTokens, address_of, caller_of
+from access.http import OwnTokens, caller_of
 from access.rights import rights_of
+from fhir_gateway.audit.door import DoorTrail
+from fhir_gateway.audit.subjects import first_part, patients_in, resource_in
 from fhir_gateway.bundles import PageLinks, check_types, judge_bundle, merge_batch
 from fhir_gateway.config import MIB, GatewayConfig
 from fhir_gateway.grammar import Interaction, Judge
@@ -57,7 +59,7 @@ class Facade:
     ) -> None:
         self._config = config
         self._verifier = OwnTokens(authority)
-        self._audit = audit
+        self._trail = DoorTrail(audit)
         self._models = models
         self._upstream = upstream
         self._pages = PageLinks(config.hook_secret.encode(), config.fhir_base)
@@ -154,7 +156,8 @@ class Facade:
                 )
             )
             status = _mended_status(answer.status, "if-match" in headers)
-            await self.record(caller, interaction, status)
+            begun = await first_part(answer)
+            await self._trail.record(caller, interaction, status, resource_in(begun))
         except BaseException:
             await stack.aclose()
             raise
@@ -162,7 +165,7 @@ class Facade:
         if request.method == "HEAD":
             await stack.aclose()
             return Response(status_code=status, headers=sent)
-        return StreamingResponse(stream(answer, stack), status, headers=sent)
+        return StreamingResponse(stream(answer, stack, begun), status, headers=sent)
 
     async def _searchset(
         self, request: Request, caller: Caller, interaction: Interaction
@@ -181,7 +184,9 @@ class Facade:
             method, interaction.path, query, rights=rights_of(caller), headers=headers, body=body
         ) as answer:
             content = await self._upstream.read_all(answer, READABLE_BUNDLE_BYTES)
-            await self.record(caller, interaction, answer.status)
+            bundle = resource_in(content) if answer.status == 200 else None
+            seen = patients_in(bundle or {})
+            await self._trail.record(caller, interaction, answer.status, patients=seen)
             return self._looked_at(answer, content, caller, interaction.resource_type)
 
     async def _page(self, request: Request, caller: Caller, query: str) -> Response:
@@ -193,8 +198,9 @@ class Facade:
             "GET", "", inner, rights=rights_of(caller), headers=json_headers(request.headers)
         ) as answer:
             content = await self._upstream.read_all(answer, READABLE_BUNDLE_BYTES)
-            await self._write_record(
-                caller, "E", AuditEventKind.FHIR_SEARCH, answer.status, query=f"{searched}? (page)"
+            bundle = resource_in(content) if answer.status == 200 else None
+            await self._trail.write(
+                caller, "E", AuditEventKind.FHIR_SEARCH, answer.status, query=f"{searched}? (page)", patients=patients_in(bundle or {})
             )
             return self._looked_at(answer, content, caller, searched)
 
@@ -287,56 +293,15 @@ class Facade:
 
     async def record(self, caller: Caller, interaction: Interaction, status: int) -> None:
         """One audit record for one interaction."""
-        about = f"{interaction.resource_type}/{interaction.resource_id}"
-        resource = about if interaction.resource_id else interaction.resource_type
-        patient = resource if interaction.resource_type == "Patient" else None
-        await self._write_record(
-            caller,
-            interaction.action,
-            interaction.event,
-            status,
-            resource=resource,
-            patient=patient if interaction.resource_id else None,
-            query=interaction.audited,
-        )
+        await self._trail.record(caller, interaction, status)
 
     async def record_export(self, caller: Caller, what: str, job: str) -> None:
         """One audit record for an export, on disk before the export goes on."""
-        event = AuditEventKind.EXPORT
-        await self._write_record(caller, "E", event, 200, query=what, detail=f"export job {job}")
+        await self._trail.record_export(caller, what, job)
 
     async def record_denial(self, request: Request, caller: Caller | None, why: str) -> None:
-        """One audit record for a refusal; the query stays out of it."""
-        who = caller or Caller("anonymous", "system", address=address_of(request))
-        await self._write_record(
-            who,
-            "E",
-            AuditEventKind.DENIED,
-            403,
-            resource=_path(request)[:200] or "Bundle",
-            detail=f"{request.method}: {why}",
-        )
-
-    async def _write_record(
-        self,
-        caller: Caller,
-        action: Literal["C", "R", "U", "D", "E"],
-        event: AuditEventKind,
-        status: int,
-        **about: Any,
-    ) -> None:
-        outcome: Literal["success", "minor", "serious"] = "success"
-        if status >= 400:
-            outcome = "serious" if status >= 500 else "minor"
-        record = AuditRecord(
-            action=action,
-            event=event,
-            outcome=outcome,
-            caller=caller,
-            at=datetime.now(UTC),
-            **about,
-        )
-        await asyncio.to_thread(self._audit.record, record)
+        """One audit record for a refusal."""
+        await self._trail.record_denial(request, caller, why)
 
 
 def _path(request: Request) -> str:
