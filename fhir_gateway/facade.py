@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
-from typing import Any, Literal
+from dataclasses import replace
 
 import aiohttp
 import orjson
@@ -17,7 +15,6 @@ from starlette.responses import Response, StreamingResponse
 
 from access import (
     AuditEventKind,
-    AuditRecord,
     AuditSpool,
     Caller,
     Forbidden,
@@ -27,13 +24,15 @@ from access import (
 from access.audit import AuditUnavailable
 from access.http import OwnTokens, caller_of
 from access.rights import rights_of
+from fhir_gateway import docref
 from fhir_gateway.audit.door import DoorTrail
 from fhir_gateway.audit.subjects import first_part, patients_in, resource_in
-from fhir_gateway.bundles import PageLinks, check_types, judge_bundle, merge_batch
+from fhir_gateway.bundles import COUNTED, PageLinks, check_types, judge_bundle, merge_batch
 from fhir_gateway.config import MIB, GatewayConfig
 from fhir_gateway.grammar import Interaction, Judge
 from fhir_gateway.model import ModelSource
 from fhir_gateway.outcome import FHIR_JSON_UTF8, Refusal, fhir_response
+from fhir_gateway.searching import encode_query
 from fhir_gateway.upstream import Upstream, json_headers, store_away, stream
 from records import RecordsError
 
@@ -41,6 +40,13 @@ FORM = "application/x-www-form-urlencoded"
 FORM_UTF8 = f"{FORM}; charset=UTF-8"  # without the charset HAPI finds no non-ASCII value
 MAX_FORM_BYTES = MIB
 JSON_TYPES = frozenset({"application/fhir+json", "application/json", "application/json-patch+json"})
+QUIET = {
+    403: "the token does not grant this",
+    404: "no such resource",
+    409: "the resource is in use, or was changed meanwhile",
+    410: "no such resource",
+}
+OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 READABLE_BUNDLE_BYTES = 64 * MIB
 
 log = structlog.get_logger(__name__)
@@ -106,6 +112,8 @@ class Facade:
 
     async def _answer(self, request: Request, caller: Caller) -> Response:
         path, query = _path(request), request.url.query
+        if any(name in request.headers for name in OVERRIDES):
+            raise Refusal(400, "a request is what its method says")
         judge = Judge(caller, await self._models.model())
         if path == "" and request.method == "POST":
             return await self._bundle(request, caller, judge)
@@ -113,6 +121,8 @@ class Facade:
             return await self._page(request, caller, query)
         if path == "":
             raise Refusal(403, "the whole system is neither searched nor listed here")
+        if path == docref.PATH and request.method in ("GET", "POST"):
+            return await self._docref(request, caller, judge)
         form = None
         if request.method == "POST" and path.endswith("/_search") and _media_type(request) == FORM:
             form = await self._body(request, MAX_FORM_BYTES)
@@ -158,6 +168,7 @@ class Facade:
             status = _mended_status(answer.status, "if-match" in headers)
             begun = await first_part(answer)
             await self._trail.record(caller, interaction, status, resource_in(begun))
+            _keep_quiet(caller, interaction, status)
         except BaseException:
             await stack.aclose()
             raise
@@ -180,27 +191,49 @@ class Facade:
         else:
             headers.pop("content-type", None)
         query = "" if interaction.form else interaction.query
+        rights = replace(rights_of(caller), counts=interaction.counts)
         async with self._upstream.send(
-            method, interaction.path, query, rights=rights_of(caller), headers=headers, body=body
+            method, interaction.path, query, rights=rights, headers=headers, body=body
         ) as answer:
             content = await self._upstream.read_all(answer, READABLE_BUNDLE_BYTES)
             bundle = resource_in(content) if answer.status == 200 else None
             seen = patients_in(bundle or {})
             await self._trail.record(caller, interaction, answer.status, patients=seen)
-            return self._looked_at(answer, content, caller, interaction.resource_type)
+            searched = interaction.resource_type + (COUNTED if interaction.counts else "")
+            return self._looked_at(answer, content, caller, searched)
+
+    async def _docref(self, request: Request, caller: Caller, judge: Judge) -> Response:
+        """US Core's $docref: a search for a patient's documents."""
+        body = None
+        if request.method == "POST":
+            if _media_type(request) not in JSON_TYPES:
+                raise Refusal(415, "this server takes application/fhir+json")
+            body = await self._body(request, docref.MAX_BYTES)
+        judge.need("DocumentReference", "s")
+        search = docref.search_of(request.url.query, body)
+        if search is None:  # we make no documents on demand
+            return fhir_response({"resourceType": "Bundle", "type": "searchset", "total": 0})
+        interaction = judge.judge("GET", "DocumentReference", encode_query(search))
+        return await self._searchset(request, caller, interaction)
 
     async def _page(self, request: Request, caller: Caller, query: str) -> Response:
         """A further page of a search that this caller made."""
         if request.method not in ("GET", "HEAD"):
             raise Refusal(405, "pages are read")
         inner, searched = self._pages.opened(query, caller)
+        rights = replace(rights_of(caller), counts=searched.endswith(COUNTED))
         async with self._upstream.send(
-            "GET", "", inner, rights=rights_of(caller), headers=json_headers(request.headers)
+            "GET", "", inner, rights=rights, headers=json_headers(request.headers)
         ) as answer:
             content = await self._upstream.read_all(answer, READABLE_BUNDLE_BYTES)
             bundle = resource_in(content) if answer.status == 200 else None
             await self._trail.write(
-                caller, "E", AuditEventKind.FHIR_SEARCH, answer.status, query=f"{searched}? (page)", patients=patients_in(bundle or {})
+                caller,
+                "E",
+                AuditEventKind.FHIR_SEARCH,
+                answer.status,
+                query=f"{searched.rstrip(COUNTED)}? (page)",
+                patients=patients_in(bundle or {}),
             )
             return self._looked_at(answer, content, caller, searched)
 
@@ -211,7 +244,7 @@ class Facade:
         content = self._upstream.public_body(content)
         if answer.status == 200:
             bundle = orjson.loads(content)
-            check_types(bundle, caller, frozenset({searched}))
+            check_types(bundle, rights_of(caller), frozenset({searched.rstrip(COUNTED)}))
             content = orjson.dumps(self._pages.signed(bundle, caller, searched))
         return Response(content, answer.status, headers=headers)
 
@@ -238,7 +271,9 @@ class Facade:
             if status != 200:
                 return Response(content, status, headers=self._upstream.public_headers(answer))
             merged = merge_batch(judged, orjson.loads(self._upstream.public_body(content)))
-            check_types(merged, caller, frozenset(i.resource_type for _, i in judged.allowed))
+            check_types(
+                merged, rights_of(caller), frozenset(i.resource_type for _, i in judged.allowed)
+            )
             return fhir_response(merged)
 
     async def _binary(self, request: Request, caller: Caller, interaction: Interaction) -> Response:
@@ -311,6 +346,12 @@ def _path(request: Request) -> str:
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+
+
+def _keep_quiet(caller: Caller, interaction: Interaction, status: int) -> None:
+    """The store's words on what is gone or in use name resources that are not for everybody."""
+    if status in QUIET and not caller.may_on_all(interaction.resource_type, "r"):
+        raise Refusal(404 if status == 410 else status, QUIET[status])
 
 
 def _mended_status(status: int, versioned: bool) -> int:
