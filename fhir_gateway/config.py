@@ -8,8 +8,8 @@ from pathlib import Path
 
 from access.grants import GrantSigner
 from fhir_gateway.audit.upkeep import TrailConfig
-from fhir_gateway.topics.config import SubscriptionConfig
 from fhir_gateway.bulk.config import BulkConfig
+from fhir_gateway.topics.config import SubscriptionConfig
 from records import identifiers
 
 MIB = 1024 * 1024
