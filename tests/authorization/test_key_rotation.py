@@ -19,19 +19,22 @@ KEY_S = 1_000_000
 
 @pytest.fixture(scope="module")
 def place(postgres, tmp_path_factory):
+    """A site of its own, whose keys may be made older; and the folder of its keys."""
     postgres.create_database("authorization_keys")
-    return postgres.dsn("authorization_keys"), tmp_path_factory.mktemp("keys-site")
+    folder = tmp_path_factory.mktemp("keys-site")
+    with running_site(postgres.dsn("authorization_keys"), folder, key_s=KEY_S) as site:
+        site.register(public_app())
+        yield site, folder / "keys"
 
 
 @pytest.fixture
 def rotating(place):
-    """A site of its own with fresh keys; gives it and the folder of its keys."""
-    dsn, folder = place
-    for path in (folder / "keys").glob("identity-*"):
+    """The same with one fresh key."""
+    site, folder = place
+    for path in folder.glob("identity-*"):
         path.unlink()
-    with running_site(dsn, folder, key_s=KEY_S) as site:
-        site.register(public_app())
-        yield site, folder / "keys"
+    site.server.issuer.keys.add()
+    return place
 
 
 def older(folder, seconds):
