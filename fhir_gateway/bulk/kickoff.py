@@ -21,7 +21,7 @@ from fhir_gateway.bulk.rules import may_export
 from fhir_gateway.grammar import Judge
 from fhir_gateway.model import HIDDEN_TYPES, ServerModel
 from fhir_gateway.outcome import Refusal
-from fhir_gateway.searching import Pairs
+from fhir_gateway.searching import INCLUDES, Pairs, parse_query
 
 # Binary has no compartment, and what is hidden at the door is hidden here.
 NEVER_EXPORTED = HIDDEN_TYPES | {"Binary"}
@@ -120,6 +120,8 @@ class KickOff:
                 self._leave(f"_typeFilter names a type that is not exported: {_shown(kind)}")
                 continue
             try:
+                if any(name.split(":")[0] in INCLUDES for name, _ in parse_query(query)):
+                    raise Refusal(400, "it brings nothing of another type")
                 found.setdefault(kind, []).append(judge.condition(kind, query))
             except Refusal as refusal:
                 if refusal.status == 403:

@@ -1,0 +1,171 @@
+"""B23 of the bulk checklist: crashes in the middle lose nothing and double nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.bulk.conftest import execute
+from tests.bulk.exporting import finished, ids, kick_off, resources
+from tests.fixtures.stores import free_port
+
+ROWS = 3000
+# A page has a thousand rows at most, so that each file is finished after one page.
+SMALL_FILES = {"file_rows": 1000}
+
+
+@pytest.fixture(scope="module")
+def many(hapi):
+    """A few thousand resources of a type that no other test has so many of; gives their tag."""
+    tag = {"system": "urn:test:mark", "code": "many"}
+    for start in range(0, ROWS, 500):
+        entries = [
+            {
+                "resource": {
+                    "resourceType": "Flag",
+                    "status": "active",
+                    "code": {"text": f"flag {number}"},
+                    "subject": {"reference": "Patient/many"},
+                    "meta": {"tag": [tag]},
+                },
+                "request": {"method": "PUT", "url": f"Flag/many-{number}"},
+            }
+            for number in range(start, min(start + 500, ROWS))
+        ]
+        if start == 0:
+            patient = {"resourceType": "Patient", "id": "many"}
+            entries.insert(
+                0, {"resource": patient, "request": {"method": "PUT", "url": "Patient/many"}}
+            )
+        bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+        answer = hapi.client.post("", json=bundle)
+        assert answer.status_code == 200, answer.text[:500]
+    return {f"many-{number}" for number in range(ROWS)}
+
+
+def state(group, place):
+    """State, attempt and finished files of a job, as its row says."""
+    job = place.rsplit("/", 1)[-1]
+    query = (
+        "select state, attempt, (select count(*) from gateway.bulk_file where job = id)"
+        " from gateway.bulk_job where id = %s"
+    )
+    return execute(group.dsn, query, [job])[0]
+
+
+def in_the_middle(group, place, timeout_s=60):
+    """Wait until a file is finished and the job is not."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        now, _, files = state(group, place)
+        if files:
+            return now == "running"
+        time.sleep(0.002)
+    raise AssertionError("no file was finished")
+
+
+def test_b23_a_killed_gateway_goes_on_at_the_last_finished_file(own_group, many):
+    gateway = own_group.gateway(**SMALL_FILES).start().ready()
+    try:
+        with own_group.client() as client:
+            place = kick_off(client, "$export?_type=Flag")
+            assert in_the_middle(own_group, place)
+            gateway.kill()
+            _, _, kept = state(own_group, place)
+            before = {one.name for one in own_group.exports.rglob("*.ndjson")}
+            gateway.start().ready()
+
+            status = finished(client, place)
+
+            assert status.status_code == 200, status.text
+            assert ids(client, status.json())["Flag"] >= many
+            names = {one.name for one in own_group.exports.rglob("*")}
+            assert not [name for name in names if name.endswith(".partial")]
+    finally:
+        gateway.stop()
+    _, attempts, files = state(own_group, place)
+    assert kept >= 1 and attempts == 2
+    assert len(before & names) >= kept
+    assert len([name for name in names if name.endswith(".ndjson")]) == files
+
+
+def test_b23_no_half_file_is_ever_listed(own_group, many):
+    """Killed again and again, as soon as anything moves."""
+    gateway = own_group.gateway(**SMALL_FILES).start().ready()
+    try:
+        with own_group.client() as client:
+            place = kick_off(client, "$export?_type=Flag")
+            for _ in range(2):
+                if state(own_group, place)[0] not in ("accepted", "running"):
+                    break
+                time.sleep(0.7)
+                gateway.kill()
+                gateway.start().ready()
+            found = resources(client, finished(client, place).json())
+
+            assert {one["id"] for one in found["Flag"]} >= many
+    finally:
+        gateway.stop()
+
+
+def test_b23_of_two_gateways_one_works_on_a_job_and_the_other_goes_on_after_a_crash(
+    own_group, many
+):
+    first = own_group.gateway(**SMALL_FILES).start().ready()
+    second = own_group.gateway(port=free_port(), at_once=0, **SMALL_FILES).start().ready()
+    third = own_group.gateway(port=free_port(), **SMALL_FILES)
+    try:
+        with own_group.client() as client, own_group.client(base=second.base) as other:
+            place = kick_off(client, "$export?_type=Flag")
+            assert in_the_middle(own_group, place)
+            third.start().ready()
+            first.kill()
+            elsewhere = f"export/{place.rsplit('/', 1)[-1]}"
+
+            status = finished(other, elsewhere)
+
+            manifest = status.json()
+            for file in manifest["output"]:
+                file["url"] = file["url"].replace(own_group.public + "/fhir", second.base)
+            assert ids(other, manifest)["Flag"] >= many
+            assert state(own_group, place)[1] == 2
+    finally:
+        for one in (first, second, third):
+            if one.process is not None:
+                one.stop()
+
+
+def test_b23_two_gateways_share_the_jobs_and_do_none_twice(own_group, many):
+    both = [
+        own_group.gateway(port=port, open_per_client=20).start() for port in (None, free_port())
+    ]
+    try:
+        for one in both:
+            one.ready()
+        with own_group.client() as client:
+            places = [kick_off(client, "$export?_type=Patient") for _ in range(6)]
+            for place in places:
+                assert finished(client, place).status_code == 200
+        assert [state(own_group, place)[1] for place in places] == [1] * 6
+    finally:
+        for one in both:
+            one.stop()
+
+
+def test_b23_a_store_that_goes_away_in_the_middle_is_waited_for(own_group, many):
+    gateway = own_group.gateway(**SMALL_FILES).start().ready()
+    try:
+        with own_group.client() as client:
+            place = kick_off(client, "$export?_type=Flag")
+            assert in_the_middle(own_group, place)
+            own_group.relay.close()
+            time.sleep(2)
+            own_group.relay.open()
+
+            found = ids(client, finished(client, place).json())
+
+            assert found["Flag"] >= many
+            assert state(own_group, place)[1] == 1
+    finally:
+        gateway.stop()
