@@ -1,6 +1,5 @@
 """Who may reach which study: the FHIR store's answer, for the doors that serve pixels."""
 
-from access.internal_rights import STUDY_ACCESS
 from archive import Archive
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.patient import IssuerRules
@@ -8,7 +7,6 @@ from fhir_gateway.schema import make_pool
 from fhir_gateway.study_access.changes import NotesChanges, note_change
 from fhir_gateway.study_access.decisions import StudyAccess
 from fhir_gateway.study_access.questions import Questions
-from records import Records
 
 __all__ = ["NotesChanges", "StudyAccess", "make", "note_change"]
 
@@ -17,12 +15,6 @@ PATIENCE_S = 5.0
 
 def make(config: GatewayConfig, archive: Archive) -> StudyAccess:
     """Decisions by the FHIR store and the tables of this configuration; not opened yet."""
-    # One attempt: the client is told to come again, which is better than to keep it waiting.
-    records = Records(
-        config.records_url,
-        config.grants.credentials(STUDY_ACCESS),
-        timeout_s=PATIENCE_S,
-        attempts=1,
-    )
+    questions = Questions(config.records_url, config.grants, patience_s=PATIENCE_S)
     issuers = IssuerRules(config.default_issuer, config.issuer_of_ae)
-    return StudyAccess(archive, make_pool(config.dsn), Questions(records), issuers)
+    return StudyAccess(archive, make_pool(config.dsn), questions, issuers)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlencode
 
 from access import Caller
+from access.grants import Rights, Rule
 
 RESOURCE = "ImagingStudy"
 Letter = Literal["c", "r", "u", "d", "s"]
@@ -22,6 +24,12 @@ class Limit:
 
     patient: str | None
     filter: tuple[tuple[str, str], ...] = ()
+
+    def rights(self) -> Rights:
+        """Read access to the studies inside it and to nothing else."""
+        query = urlencode(self.filter, safe=",:/.|") or None
+        studies = Rule(types=(RESOURCE,), letters="rs", patient=self.patient, filter=query)
+        return Rights(mode="internal", subject="study-access", rules=(studies,))
 
     def query(self) -> dict[str, str]:
         """As search parameters; the filter's names never include `patient`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 from pydicom import Dataset
@@ -44,22 +45,32 @@ class Imaging:
         keys = self.stack.folder / "var" / "keys"
         return TokenAuthority.load_or_create(keys, issuer=base, audience=f"{base}/fhir")
 
-    def token(self, scope: str, lifetime_s: int = 3600, **context: Any) -> str:
-        return self.authority.mint(
-            subject="someone", scope=scope, lifetime_s=lifetime_s, client="an-app", context=context
-        )
+    def token(
+        self, scope: str, lifetime_s: int = 3600, minted_s_ago: int = 0, **context: Any
+    ) -> str:
+        with patch("access.tokens.time.time", return_value=time.time() - minted_s_ago):
+            return self.authority.mint(
+                subject="someone",
+                scope=scope,
+                lifetime_s=lifetime_s,
+                client="an-app",
+                context=context,
+            )
 
-    def client(self, scope: str, lifetime_s: int = 3600, **context: Any) -> httpx.Client:
+    def bearing(self, token: str) -> httpx.Client:
         return httpx.Client(
             base_url=self.stack.base,
-            headers={"Authorization": f"Bearer {self.token(scope, lifetime_s, **context)}"},
+            headers={"Authorization": f"Bearer {token}"},
             timeout=90,
             trust_env=False,
         )
 
-    def app_of(self, person: Person, scope: str = READ, lifetime_s: int = 3600) -> httpx.Client:
+    def client(self, scope: str, **context: Any) -> httpx.Client:
+        return self.bearing(self.token(scope, **context))
+
+    def app_of(self, person: Person, scope: str = READ) -> httpx.Client:
         """An app that was launched for this patient."""
-        return self.client(scope, lifetime_s, patient=person.id)
+        return self.client(scope, patient=person.id)
 
     def published(self, study: str) -> dict[str, Any]:
         return wait_for(lambda: imaging_study(self.operator, study), f"ImagingStudy of {study}")
