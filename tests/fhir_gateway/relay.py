@@ -1,10 +1,13 @@
-"""A TCP relay that can be switched off: a real server becomes really unreachable."""
+"""A TCP relay that can be switched off or slowed down: a real server becomes really so."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
+
+GAP_S = 0.2
 
 
 class Relay:
@@ -15,6 +18,7 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._open = True
+        self.delay_s = 0.0
         self._live: set[socket.socket] = set()
 
     def __enter__(self):
@@ -36,6 +40,11 @@ class Relay:
         """Let connections through again."""
         self._open = True
 
+    @property
+    def connections(self):
+        """How many go through it now."""
+        return len(self._live) // 2
+
     def _accept(self):
         while True:
             try:
@@ -48,11 +57,18 @@ class Relay:
             far = socket.create_connection(("127.0.0.1", self._target))
             self._live |= {near, far}
             for pair in ((near, far), (far, near)):
-                threading.Thread(target=self._copy, args=pair, daemon=True).start()
+                slowed = pair[0] is near
+                threading.Thread(
+                    target=self._copy, args=(*pair, slowed), name="relay", daemon=True
+                ).start()
 
-    def _copy(self, source, sink):
+    def _copy(self, source, sink, slowed):
+        began = 0.0
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if slowed and time.monotonic() - began > GAP_S:
+                    time.sleep(self.delay_s)  # once per request, not per piece of it
+                began = time.monotonic()
                 sink.sendall(data)
         for one in (source, sink):
             self._live.discard(one)
