@@ -12,6 +12,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,9 @@ DEFAULT_S, SHORTEST_S, LONGEST_S = 300, 1, 24 * 3600
 # A key that we do not know, or a failure, makes us look again; not more often than this.
 AGAIN_S = 2.0
 MAX_BYTES = 256 * 1024
-TIMEOUT_S = 5.0
+TIMEOUT_S, LONGEST_FETCH_S = 5.0, 10.0
+# One slow host must not hold up the clients of others.
+MOST_AT_ONCE = 3
 _MEMORY = 1_000
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?(\d{1,9})", re.IGNORECASE | re.ASCII)
 _NO_STORE = re.compile(r"(?:^|[,\s])no-(?:store|cache)\b", re.IGNORECASE | re.ASCII)
@@ -56,6 +59,7 @@ class KeySets:
         self._hosts = frozenset(hosts)
         self._copies: dict[str, _Copy] = {}
         self._failed: dict[str, float] = {}
+        self._busy: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def of(self, url: str, *, fresh: bool = False) -> Mapping[str, Any]:
@@ -76,15 +80,27 @@ class KeySets:
         if kept is not None and (is_new or not fresh):
             return kept
         if failed is None or now - failed >= AGAIN_S:
-            try:
-                return self._keep(url, self._fetch(url))
-            except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-                log.warning("client keys not fetched", error=type(error).__name__)
-                with self._lock:
-                    self._failed[url] = time.monotonic()
+            kept = self._looked(url) or kept
         if kept is None:
             raise KeysAway
         return kept
+
+    def _looked(self, url: str) -> Mapping[str, Any] | None:
+        """The key set, fetched now; None if that fails, or others are waiting for it already."""
+        with self._lock:
+            if self._busy[url] >= MOST_AT_ONCE:
+                return None
+            self._busy[url] += 1
+        try:
+            return self._keep(url, self._fetch(url))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            log.warning("client keys not fetched", error=type(error).__name__)
+            with self._lock:
+                self._failed[url] = time.monotonic()
+            return None
+        finally:
+            with self._lock:
+                self._busy[url] -= 1
 
     def _keep(self, url: str, copy: _Copy) -> Mapping[str, Any]:
         with self._lock:
@@ -108,7 +124,7 @@ class KeySets:
                 "timeout": httpx.Timeout(TIMEOUT_S).as_dict(),
             },
         )
-        body = b""
+        body, end = b"", time.monotonic() + LONGEST_FETCH_S
         with (
             httpx.Client(trust_env=False, follow_redirects=False) as client,
             contextlib.closing(client.send(request, stream=True)) as answer,
@@ -117,8 +133,8 @@ class KeySets:
                 raise ValueError("another status than 200")
             for chunk in answer.iter_bytes():
                 body += chunk
-                if len(body) > MAX_BYTES:
-                    raise ValueError("a key set is not so large")
+                if len(body) > MAX_BYTES or time.monotonic() > end:
+                    raise ValueError("a key set is not so large, and not so slow")
             lifetime_s = _lifetime_s(answer.headers.get("cache-control", ""))
         now = time.monotonic()
         return _Copy(_parsed(body), now, now + lifetime_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ class KeyHost:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     asked: int = 0
+    wait_s: float = 0.0
 
 
 @contextlib.contextmanager
@@ -30,6 +32,7 @@ def publishing(port: int = 0) -> Iterator[KeyHost]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             host.asked += 1
+            time.sleep(host.wait_s)
             body = host.keys if isinstance(host.keys, bytes) else json.dumps(host.keys).encode()
             self.send_response(host.status)
             for name, value in host.headers.items():

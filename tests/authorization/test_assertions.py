@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import threading
 import time
 import warnings
 
@@ -275,6 +276,24 @@ def test_while_the_key_host_is_down_the_copy_counts_until_max_age_only(site):
         host.keys = public_set(RSA)
         time.sleep(key_fetch.AGAIN_S)
         assert site.backend(site.assertion("downtime", RSA)).status_code == 200
+
+
+def test_a_slow_key_host_holds_up_its_own_clients_only(site, client):
+    with publishing() as host:
+        host.keys, host.wait_s = public_set(RSA), 3.0
+        site.register(signer("slow", jwks=None, jwks_uri=host.url))
+        waiting = [
+            threading.Thread(target=site.backend, args=[site.assertion("slow", RSA)])
+            for _ in range(12)
+        ]
+        for one in waiting:
+            one.start()
+        answer = site.backend(site.assertion(client.client_id, RSA))
+        for one in waiting:
+            one.join()
+
+    assert answer.status_code == 200
+    assert host.asked <= key_fetch.MOST_AT_ONCE
 
 
 @pytest.mark.parametrize(
