@@ -45,6 +45,23 @@ class Endings:
             )
         return self._end(b"username = %s and client_id = %s", [username, client_id])
 
+    def live_of(self, username: str) -> dict[str, str]:
+        """What a user's authorizations that have not ended grant, by client."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                b"select client_id, scope from authorization_server.approval"
+                b" where username = %s and revoked_at is null and code_used_at is not null"
+                b" and (created_at > now() - %s or exists (select from authorization_server.refresh"
+                b" where refresh.sid = approval.sid and used_at is null and expires_at > now()))"
+                b" order by created_at",
+                [username, timedelta(seconds=_LONGEST_S)],
+            ).fetchall()
+        found: dict[str, str] = {}
+        for client_id, scope in rows:
+            words = [*found.get(client_id, "").split(), *scope.split()]
+            found[client_id] = " ".join(dict.fromkeys(words))
+        return found
+
     def _end(self, condition: bytes, values: list[str]) -> int:
         until = datetime.now(UTC) + timedelta(seconds=_LONGEST_S + 2 * LEEWAY_S)
         with self._connect() as connection:

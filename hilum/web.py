@@ -135,8 +135,9 @@ def _add_authorization(
     """The authorization server, its discovery and its pages; to stand before the FHIR door."""
     app.router.routes.extend(authorization.discovery.routes(apps.config))
     http = _ourselves(app, settings)
-    pages = authorization.pages.site.routes(apps, login.users, login.cookie, http)
-    app.mount("/auth", authorization.app.create_app(apps, pages))
+    pages = authorization.pages.site.make(apps, login.users, login.cookie, http)
+    app.mount("/auth", authorization.app.create_app(apps, pages.steps))
+    app.router.routes.extend(pages.administration)
     app.add_middleware(RegisteredOrigins, origins=Origins(apps.clients))
 
 
