@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -156,7 +156,7 @@ def token(
 
 @app.command(name="export")
 def export_command(
-    folder: Annotated[Path, typer.Argument(help="Where the NDJSON files go.")],
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
     group: Annotated[str | None, typer.Option(help="Id of a Group: only its members.")] = None,
     patients: Annotated[
         bool, typer.Option("--patients", help="Patient-level export instead of all.")
@@ -165,13 +165,16 @@ def export_command(
         str | None, typer.Option("--type", help="Resource types, comma separated.")
     ] = None,
     since: Annotated[str | None, typer.Option(help="Only what changed since this instant.")] = None,
+    form: Annotated[
+        Literal["ndjson", "parquet"], typer.Option("--format", help="Form of the files.")
+    ] = "ndjson",
     data: DataOption = None,
 ) -> None:
-    """Export FHIR resources in bulk ($export) as NDJSON files."""
+    """Export FHIR resources in bulk ($export); the same command goes on after a break."""
     from hilum.exporting import Request, run_export
 
     found, running = attached(data)
-    request = Request(folder, group=group, patients=patients, types=types, since=since)
+    request = Request(folder, group=group, patients=patients, types=types, since=since, form=form)
     raise typer.Exit(run_export(found, running, request, out))
 
 

@@ -1,8 +1,16 @@
-"""`hilum export`: bulk `$export` through the gateway, files checked and written whole."""
+"""`hilum export`: a bulk export through the gateway, gone on with after a break, files checked.
+
+The folder keeps `export.json` while an export is not whole: where it is waited for. The same
+command on the same folder then goes on with it and fetches only what is missing.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +27,9 @@ from hilum.settings import Settings
 SCOPE = "system/*.rs"
 LIFETIME = "8h"
 LONGEST_WAIT_S = 8 * 3600.0
+STATE_FILE = "export.json"
+PARTS = ("output", "deleted", "error")
+FORMATS = {"ndjson": "application/fhir+ndjson", "parquet": "application/vnd.apache.parquet"}
 
 
 class ExportFailed(Exception):
@@ -34,6 +45,7 @@ class Request:
     patients: bool = False
     types: str | None = None
     since: str | None = None
+    form: str = "ndjson"
 
     def url(self, base: str) -> str:
         """The kick-off URL (Bulk Data Access IG 2.0)."""
@@ -44,39 +56,62 @@ class Request:
 
     def parameters(self) -> dict[str, str]:
         """Its query parameters."""
-        asked = {"_type": self.types, "_since": self.since}
+        form = FORMATS[self.form] if self.form != "ndjson" else None
+        asked = {"_type": self.types, "_since": self.since, "_outputFormat": form}
         return {name: value for name, value in asked.items() if value}
 
 
 def run_export(settings: Settings, running: dict[str, Any], request: Request, out: Console) -> int:
     """Export into the folder. Returns the exit status."""
     token = mint(settings, subject="operator", scope=SCOPE, lifetime=LIFETIME)
-    headers = {"Authorization": f"Bearer {token}", "Accept": "application/fhir+json"}
+    # Files are checked by their digest, which is of the plain content.
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Accept": "application/fhir+json",
+        "Accept-Encoding": "identity",
+    }
     try:
+        request.folder.mkdir(parents=True, exist_ok=True)
         with httpx.Client(headers=headers, timeout=60.0, trust_env=False) as client:
-            with out.status("exporting"):
-                manifest = _wait(client, _kick_off(client, running["fhir"], request))
-            request.folder.mkdir(parents=True, exist_ok=True)
+            with out.status("exporting") as line:
+                place = _kick_off(client, running["fhir"], request)
+                manifest = _wait(client, place, request.folder, line.update)
             counts = _download(client, manifest, request.folder)
+            client.delete(place)
     except (ExportFailed, httpx.HTTPError, OSError) as error:
         out.print(f"[red]not exported:[/red] {error}", highlight=False, soft_wrap=True)
         return 1
+    (request.folder / STATE_FILE).unlink(missing_ok=True)
     for name, count in sorted(counts.items()):
         out.print(f"  {count:7} {name}", highlight=False)
-    out.print(f"{sum(counts.values())} resources in {request.folder}", highlight=False)
+    total = sum(count for name, count in counts.items() if "/" not in name)
+    out.print(f"{total} resources in {request.folder}", highlight=False)
+    out.print(f"as of {manifest['transactionTime']}", highlight=False)
     return 0
 
 
 def _kick_off(client: httpx.Client, base: str, request: Request) -> str:
-    answer = client.get(
-        request.url(base), params=request.parameters(), headers={"Prefer": "respond-async"}
-    )
+    """The status URL of an export: of the one that this folder waits for, if it is the same."""
+    url, parameters = request.url(base), request.parameters()
+    state = request.folder / STATE_FILE
+    asked = {"url": url, "parameters": parameters}
+    if state.exists():
+        kept = json.loads(state.read_text())
+        if kept["asked"] != asked:
+            raise ExportFailed(f"{state} is of another export; remove it to begin this one")
+        if client.get(kept["place"]).status_code != httpx.codes.NOT_FOUND:
+            return str(kept["place"])
+    answer = client.get(url, params=parameters, headers={"Prefer": "respond-async"})
     if answer.status_code != httpx.codes.ACCEPTED:
         raise ExportFailed(_reason(answer))
-    return answer.headers["Content-Location"]
+    place = answer.headers["Content-Location"]
+    state.write_text(json.dumps({"asked": asked, "place": place}))
+    return place
 
 
-def _wait(client: httpx.Client, status_url: str) -> dict[str, Any]:
+def _wait(
+    client: httpx.Client, status_url: str, folder: Path, show: Callable[[str], None]
+) -> dict[str, Any]:
     end = time.monotonic() + LONGEST_WAIT_S
     while time.monotonic() < end:
         answer = client.get(status_url)
@@ -84,7 +119,10 @@ def _wait(client: httpx.Client, status_url: str) -> dict[str, Any]:
             manifest: dict[str, Any] = answer.json()
             return manifest
         if answer.status_code not in (httpx.codes.ACCEPTED, httpx.codes.TOO_MANY_REQUESTS):
+            (folder / STATE_FILE).unlink(missing_ok=True)  # it will not come; begin anew
             raise ExportFailed(_reason(answer))
+        if progress := answer.headers.get("X-Progress"):
+            show(f"exporting: {progress}")
         time.sleep(_pause(answer.headers.get("Retry-After")))
     raise ExportFailed(f"not finished after {LONGEST_WAIT_S / 3600:.0f} h; it is at {status_url}")
 
@@ -103,33 +141,77 @@ def _pause(retry_after: str | None) -> float:
         return 1.0
 
 
+def _named(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each file of the manifest with the name that it gets here."""
+    used: dict[str, int] = {}
+    for part in PARTS:
+        for item in manifest.get(part, manifest.get("outcome", []) if part == "error" else []):
+            kind = str(item.get("type", part))
+            ending = str(item["url"]).rpartition(".")[2]
+            key = f"{part}/{kind}"
+            used[key] = used.get(key, 0) + 1
+            folder = "" if part == "output" else f"{part}/"
+            yield f"{folder}{kind}.{used[key]:03}.{ending}", item
+
+
 def _download(client: httpx.Client, manifest: dict[str, Any], folder: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
-    used: dict[str, int] = {}
-    for output in manifest["output"]:
-        kind = str(output["type"])
-        used[kind] = used.get(kind, 0) + 1
-        name = f"{kind}.{used[kind]:03}.ndjson"
-        counts[name] = _download_file(client, output["url"], folder / name)
-        expected = output.get("count")
-        if expected is not None and expected != counts[name]:
-            raise ExportFailed(f"{name} has {counts[name]} lines, the manifest says {expected}")
+    for name, item in _named(manifest):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        _download_file(client, item["url"], path)
+        counts[name] = int(item.get("count", 0))
+        if name.endswith(".ndjson") and (found := _lines(path)) != item.get("count", found):
+            raise ExportFailed(f"{name} has {found} lines, the manifest says {item['count']}")
     return counts
 
 
-def _download_file(client: httpx.Client, url: str, path: Path) -> int:
-    # Under another name until it is whole, so that a broken download is never taken for a file.
-    partial = path.with_suffix(".partial")
-    lines = 0
-    with client.stream("GET", url) as answer, partial.open("wb") as file:
-        if answer.status_code != httpx.codes.OK:
+def _download_file(client: httpx.Client, url: str, path: Path) -> None:
+    """Fetch a file, or the rest of it, and check it by its digest.
+
+    It has another name until it is whole, so that a broken download is never taken for a file.
+    """
+    partial = path.with_name(path.name + ".partial")
+    if path.exists():
+        same = client.get(url, headers={"If-None-Match": f'"{_digest(path).hex()}"'})
+        if same.status_code == httpx.codes.NOT_MODIFIED:
+            return
+        path.unlink()
+    for start in (partial.stat().st_size if partial.exists() else 0, 0):
+        expected = _append(client, url, partial, start)
+        if expected is None or expected == _digest(partial):
+            partial.replace(path)
+            return
+        partial.unlink()  # the rest of another file: once more from its beginning
+    raise ExportFailed(f"{path.name} is not what the server says it is")
+
+
+def _append(client: httpx.Client, url: str, partial: Path, start: int) -> bytes | None:
+    """Fetch from an offset on; returns the digest of the whole file, where the server tells it."""
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    with client.stream("GET", url, headers=headers) as answer:
+        if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return b""  # nothing is missing, or it is another file: the digest tells
+        if answer.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
             answer.read()
             raise ExportFailed(_reason(answer))
-        for chunk in answer.iter_bytes():
-            lines += chunk.count(b"\n")
-            file.write(chunk)
-    partial.replace(path)
-    return lines
+        goes_on = answer.status_code == httpx.codes.PARTIAL_CONTENT
+        with partial.open("ab" if goes_on else "wb") as file:
+            for chunk in answer.iter_bytes():
+                file.write(chunk)
+        shown = answer.headers.get("Repr-Digest", "")
+    found = shown.partition("sha-256=:")[2].partition(":")[0]
+    return base64.b64decode(found) if found else None
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def _reason(answer: httpx.Response) -> str:

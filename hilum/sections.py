@@ -240,6 +240,32 @@ class Pixels(Section):
     )
 
 
+class Exports(Section):
+    """Bulk exports of FHIR resources."""
+
+    keep_hours: float = Field(
+        1.0, gt=0, description="How long the files of a finished export can be fetched."
+    )
+    poll_s: int = Field(
+        1, ge=1, description="Retry-After, in seconds, of an export that is still running."
+    )
+    open_per_client: int = Field(
+        3, ge=1, description="Exports that one client may have open; a further one gets 429."
+    )
+    file_rows: int = Field(25_000, ge=1, description="Resources in one file of an export.")
+    min_free_mib: int = Field(
+        512, ge=0, description="Space that exports leave free on the disk of the data folder."
+    )
+    patience_s: float = Field(
+        900.0, ge=0, description="How long an export waits for a HAPI that does not answer."
+    )
+    manifest: Literal["2.0", "4.0"] = Field(
+        "2.0",
+        description="Form of the manifest: Bulk Data Access 2.0 with the parameters of 3.0, or "
+        "the ballot of 4.0 (STU4).",
+    )
+
+
 class Storage(Section):
     """The archive."""
 

@@ -28,6 +28,7 @@ from hilum.sections import (
     Authorization,
     Database,
     Dimse,
+    Exports,
     Hapi,
     Http,
     Inference,
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     audit: Audit = Audit()
     subscriptions: Subscriptions = Subscriptions()
     storage: Storage = Storage()
+    exports: Exports = Exports()
     pixels: Pixels = Pixels()
     retrieve: Retrieve = Retrieve()
     forward: tuple[ForwardRule, ...] = Field(

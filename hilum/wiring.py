@@ -22,6 +22,7 @@ from authorization.config import AuthorizationConfig
 from authorization.narrowing import narrow
 from fhir_gateway.audit.syslog import SyslogTarget
 from fhir_gateway.audit.upkeep import TrailConfig
+from fhir_gateway.bulk.config import BulkConfig
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.topics.config import SubscriptionConfig
 from hilum.fhir_store import HapiConfig
@@ -247,6 +248,21 @@ def _standing(dsn: str, client_id: str, scopes: str) -> str | None:
     return "" if client is None or client.disabled else narrow(scopes, client.scopes)
 
 
+def bulk_config(settings: Settings) -> BulkConfig:
+    """How exports run; their files are in the data folder."""
+    part = settings.exports
+    return BulkConfig(
+        folder=(settings.data / "exports").resolve(),
+        poll_s=part.poll_s,
+        keep_s=round(part.keep_hours * 3600),
+        open_per_client=part.open_per_client,
+        file_rows=part.file_rows,
+        min_free_bytes=part.min_free_mib * 1024 * 1024,
+        patience_s=part.patience_s,
+        manifest=part.manifest,
+    )
+
+
 def gateway_config(settings: Settings) -> GatewayConfig:
     """The FHIR door's configuration."""
     secret = internal_secret(settings)
@@ -270,6 +286,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         quiet_s=settings.publish.quiet_s,
         default_issuer=settings.publish.default_issuer,
         cors_origins=settings.http.cors_origins,
+        bulk=bulk_config(settings),
         timezone=settings.publish.timezone,
         issuer_of_ae=settings.publish.issuer_of_ae,
     )

@@ -184,7 +184,7 @@ class BulkDoor:
             path,
             file,
             MEDIA_TYPES[form] if form == "parquet" else NDJSON,
-            request.headers.get("accept-encoding", ""),
+            request.headers,
             partial(self._jobs.busy, job.id),
         )
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import zlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -33,11 +33,17 @@ class KeptFile(FileResponse):
 
 
 def answer(
-    path: Path, file: ExportFile, media_type: str, accept_encoding: str, busy: Busy
+    path: Path, file: ExportFile, media_type: str, asked: Mapping[str, str], busy: Busy
 ) -> Response:
-    """The response for a file; compressed where that is accepted and helps."""
+    """The response for a file; compressed where that is accepted and helps.
+
+    Args:
+        asked: the request's headers.
+    """
     headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
-    if file.name.endswith(".ndjson") and _accepts_gzip(accept_encoding):
+    if asked.get("if-none-match") == f'"{file.sha256}"':
+        return Response(status_code=304, headers=headers | {"ETag": f'"{file.sha256}"'})
+    if file.name.endswith(".ndjson") and _accepts_gzip(asked.get("accept-encoding", "")):
         headers |= {"Content-Encoding": "gzip", "ETag": f'"{file.sha256}-gzip"'}
         return StreamingResponse(_compressed(path, busy), headers=headers, media_type=media_type)
     digest = b64encode(bytes.fromhex(file.sha256)).decode()
