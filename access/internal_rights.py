@@ -29,6 +29,8 @@ PUBLISHER = _worker(
     _on("crus", "Device", "Location", "Organization", "Patient", "Practitioner"),
     _on("crus", "Appointment", "DiagnosticReport", "Encounter", "ServiceRequest", "Task"),
     _on("crus", "DocumentReference", "Flag", "Observation", "Procedure", "Provenance"),
+    _on("rus", "BodyStructure", "Media"),
+    operations=("$meta-delete",),  # an update leaves tags where they are
 )
 
 # Links studies, reports and performed steps to the orders that they fulfil.
@@ -37,7 +39,7 @@ ORDERS = _worker(
     _on("crus", "Procedure", "Task"),
     _on("rus", "DiagnosticReport", "ImagingStudy", "Observation", "ServiceRequest"),
     _on("rs", "Appointment", "Device", "Encounter", "Location", "Organization", "Patient"),
-    _on("rs", "Practitioner", "PractitionerRole"),
+    _on("rs", "Condition", "HealthcareService", "Practitioner", "PractitionerRole"),
 )
 
 # Moves what belongs to a Patient who was found to be another one.
@@ -99,7 +101,8 @@ OPERATOR = _worker(
     "operator",
     Rule(letters="cruds"),
     operations=(
-        "$everything", "$expand", "$export", "$export-poll-status", "$lookup", "$reindex",
+        "$everything", "$expand", "$export", "$export-poll-status", "$lookup", "$meta-delete",
+        "$reindex",
         "$validate", "$validate-code",
     ),
 )  # fmt: skip

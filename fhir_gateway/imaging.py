@@ -187,6 +187,7 @@ class Publisher:
             raise VersionConflict("the study was created meanwhile")
         written = await self._records.read("ImagingStudy", _id_of(answers[-1]))
         await reviews.bring(self._records, written, subject.flags)
+        await reviews.untag(self._records, written, subject.flags)
         if subject.orders:
             await carry_over(self._records, written)
         await self._pending.finish(summary.uid, mark, written["id"], digest)
@@ -247,7 +248,8 @@ class Publisher:
         return entries
 
     def _map(self, summary: StudySummary, name: str, subject: Subject) -> dict[str, Any]:
-        links = study.Links(subject=name, endpoint=ENDPOINT_URN, orders=tuple(subject.orders))
+        number = patient.number_of(summary.attributes, subject.identity)
+        links = study.Links(name, ENDPOINT_URN, number, tuple(subject.orders))
         return study.to_imaging_study(
             summary, links, zone=self._config.timezone, tags=subject.flags
         )

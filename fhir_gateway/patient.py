@@ -83,10 +83,24 @@ def to_patient(study: DicomJson, identity: PatientIdentity) -> dict[str, Any]:
     if not identity.known:
         patient["meta"]["tag"] = [codes.UNIDENTIFIED.coding]
         if number := text(study, "00100020"):
-            patient["identifier"].append({"use": "temp", "value": number})
+            patient["identifier"].append(
+                {"use": "temp", "system": identifiers.UNISSUED_NUMBER, "value": number}
+            )
     if birth_date := fhir_date(study, "00100030"):
         patient["birthDate"] = birth_date
     return patient
+
+
+def number_of(study: DicomJson, identity: PatientIdentity) -> dict[str, str] | None:
+    """The PatientID as the images have it, as an Identifier; None where they have none.
+
+    A merged patient's images keep the old number, and whatever joins them must carry the same.
+    """
+    value = text(study, "00100020")
+    if value is None:
+        return None
+    system = identity.system if identity.known else identifiers.UNISSUED_NUMBER
+    return {"system": system, "value": value}
 
 
 def gender_of(study: DicomJson) -> str:

@@ -26,10 +26,15 @@ PROFILE = "http://fhir.org/argonaut/smart-imaging/StructureDefinition/smart-imag
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """References that the mapped study carries."""
+    """References that the mapped study carries.
+
+    Attributes:
+        number: PatientID in the images and its system, if they have one.
+    """
 
     subject: str
     endpoint: str
+    number: dict[str, str] | None = None
     orders: Sequence[KnownOrder] = ()
 
 
@@ -54,7 +59,7 @@ def to_imaging_study(
         "identifier": _identifiers(study, summary.uid),
         "status": "available",
         "modality": _modalities(summary),
-        "subject": {"reference": links.subject},
+        "subject": without_empty({"reference": links.subject, "identifier": links.number}),
         "started": _started(summary, offset=offset, zone=zone),
         "encounter": encounter_of(links.orders),
         "basedOn": based_on(links.orders, accession_of(study)),

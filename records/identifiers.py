@@ -21,6 +21,7 @@ LOCAL_RESOURCE = f"{SID}/resource"  # a resource of ours by its path, which may 
 AE_TITLE = f"{SID}/ae-title"
 UNSPECIFIED_ISSUER = f"{SID}/unspecified-issuer"
 UNIDENTIFIED_PATIENT = f"{SID}/unidentified-patient"
+UNISSUED_NUMBER = f"{SID}/unissued-number"  # equal values of it may be different people
 _ISSUER = f"{SID}/issuer"
 _ACCESSION_ISSUER = f"{SID}/accession"
 
@@ -111,7 +112,7 @@ def issuer_of(system: str) -> tuple[str | None, str | None, str | None]:
         Local text (0010,0021), Universal Entity ID and its type (0040,0032 and 0040,0033);
         all None for the systems of identifiers without an issuer.
     """
-    if system in ("", UNSPECIFIED_ISSUER, UNIDENTIFIED_PATIENT, _ACCESSION_ISSUER):
+    if system in ("", UNSPECIFIED_ISSUER, UNIDENTIFIED_PATIENT, UNISSUED_NUMBER, _ACCESSION_ISSUER):
         return None, None, None
     for ours in (_ISSUER, _ACCESSION_ISSUER):
         if system.startswith(f"{ours}/"):

@@ -52,6 +52,7 @@ def findings_of(bundle: Bundle, report_reference: str) -> Findings:
     if report.get("status") != "preliminary":
         raise NotPreliminary(report_reference, str(report.get("status")))
     observations = [_resource(bundle, r) for r in _references(report.get("result", []))]
+    study = _resource(bundle, _study_reference(report, report_reference))
     regions, omissions = _regions(observations)
     if not regions:
         raise MissingData(report_reference, "measured region")
@@ -61,10 +62,10 @@ def findings_of(bundle: Bundle, report_reference: str) -> Findings:
         title=clean(report.get("code", {}).get("text") or codes.IMAGING_NARRATIVE.display),
         issued=_instant(report, report_reference),
         performer=_name_of(bundle, report.get("performer", [])),
-        patient=_patient(_resource(bundle, _subject(report, report_reference))),
-        study=_study(
-            _resource(bundle, _study_reference(report, report_reference)), _used_as(observations)
+        patient=_patient(
+            _resource(bundle, _subject(report, report_reference)), study.get("subject", {})
         ),
+        study=_study(study, _used_as(observations)),
         model=_model(bundle, observations),
         regions=regions,
         images=tuple(_images(bundle, report)),
@@ -121,9 +122,11 @@ def _name_of(bundle: Bundle, performers: Iterable[Resource]) -> str:
     return "; ".join(clean(name) for name in names if isinstance(name, str))
 
 
-def _patient(patient: Resource) -> PatientFacts:
+def _patient(patient: Resource, named: Resource) -> PatientFacts:
+    """Who it is; the number is the one in the images (`named`), which a merge does not change."""
     known = [i for i in patient.get("identifier", []) if i.get("value")]
-    first = known[0] if known else {}
+    number = named.get("identifier", {})
+    first = number if number.get("value") else (known[0] if known else {})
     return PatientFacts(
         names=tuple(_person(name) for name in patient.get("name", [])),
         identifier=clean(first.get("value", "")),

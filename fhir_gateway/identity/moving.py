@@ -14,6 +14,7 @@ Resource = dict[str, Any]
 ATTEMPTS = 5
 # How each type names its patient.
 ELEMENTS = {
+    "BodyStructure": "patient",
     "DiagnosticReport": "subject",
     "DocumentReference": "subject",
     "Media": "subject",
@@ -73,7 +74,7 @@ async def documents_of(records: Records, reference: str) -> list[Resource]:
 
 
 async def findings_of(records: Records, reports: list[Resource]) -> AsyncIterator[Resource]:
-    """Observations and Media of reports, those below a grouping Observation included, once each."""
+    """What reports state and show, and what that is about, once each; groups with their members."""
     seen: set[str] = set()
     waiting = [one for report in reports for one in report.get("result", [])]
     waiting += [one.get("link", {}) for report in reports for one in report.get("media", [])]
@@ -86,5 +87,5 @@ async def findings_of(records: Records, reports: list[Resource]) -> AsyncIterato
             found = await records.read(*parts)
         except NotFound:
             continue
-        waiting += found.get("hasMember", [])
+        waiting += [*found.get("hasMember", []), *found.get("focus", [])]
         yield found

@@ -45,6 +45,23 @@ async def bring(records: Records, study: Resource, flags: Sequence[codes.Code]) 
         await records.update({**wanted, "lastModified": _now()})
 
 
+async def untag(records: Records, study: Resource, flags: Sequence[codes.Code]) -> None:
+    """Take tags off that no longer hold: an update of HAPI's adds tags and never removes one."""
+    kept = {flag.code for flag in flags}
+    gone = [
+        tag
+        for tag in study.get("meta", {}).get("tag", [])
+        if tag.get("system") == codes.PATIENT_FLAG and tag.get("code") not in kept
+    ]
+    if gone:
+        parameter = {"name": "meta", "valueMeta": {"tag": gone}}
+        await records.operation(
+            "POST",
+            f"ImagingStudy/{study['id']}/$meta-delete",
+            data={"resourceType": "Parameters", "parameter": [parameter]},
+        )
+
+
 def _task(study: Resource, uid: str, flags: Sequence[codes.Code]) -> Resource:
     now = _now()
     return {

@@ -16,7 +16,7 @@ from records import Records, VersionConflict, identifiers
 Resource = dict[str, Any]
 
 ATTEMPTS = 3
-LINKS = {"DiagnosticReport": ("basedOn", "encounter")}
+LINKS = {"BodyStructure": (), "DiagnosticReport": ("basedOn", "encounter")}
 WITHDRAWN = frozenset({"entered-in-error", "cancelled"})
 
 log = structlog.get_logger(__name__)
