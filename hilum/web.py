@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 import httpx
+import procrastinate
 import structlog
 import uvicorn
 from fastapi import FastAPI
@@ -37,7 +38,6 @@ from access.users import Users
 from archive import Archive
 from authorization.app import AuthorizationServer
 from authorization.cors import Origins, RegisteredOrigins
-from dicomweb.config import DicomwebConfig
 from fhir_gateway.services import Services
 from hilum import queue_schema, wiring
 from hilum.ordering import ordering
@@ -82,7 +82,6 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     authority = wiring.token_authority(settings, revocations)
     audit = wiring.audit_spool(settings, "web")
     queue = wiring.queue_app(settings)
-    secret = wiring.internal_secret(settings)
     gateway = wiring.gateway_config(settings)
     services = Services(gateway, archive, gateway.audit_folder, ordering(settings, queue))
     sessions = wiring.sessions(settings)
@@ -91,13 +90,9 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
         wiring.authorization_config(settings), authority, login.users, sessions, login.cookie, audit
     )
     fhir = fhir_gateway.app.create_app(gateway, authority, audit)
-    limits = DicomwebConfig(
-        base_url=f"{settings.base_url}/dicomweb",
-        cors_origins=settings.http.cors_origins,
-        pixels=wiring.pixels_config(settings),
-    )
     authenticate = _authenticator(OwnTokens(authority), login.cookie)
     access = fhir_gateway.study_access.make(gateway, archive)
+    limits = wiring.dicomweb_config(settings)
     pixels = dicomweb.app.create_app(archive, authenticate, audit, limits, access)
 
     @contextlib.asynccontextmanager
@@ -112,14 +107,11 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
             listening(app, settings.http, **OPTIONS),
         ):
             yield
-        sessions.shut()
-        revocations.close()
-        audit.close()
+        for close in (sessions.shut, revocations.close, audit.close):
+            close()
 
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(inference.hook.router(queue, secret))
-    app.include_router(reports.hook.router(queue, secret))
-    app.include_router(fhir_gateway.orders.hook.router(gateway.dsn, secret))
+    _add_hooks(app, settings, queue)
     _add_health(app, settings, services)
     _add_authorization(app, settings, apps, login)
     fhir_gateway.app.mount(app, fhir)
@@ -127,6 +119,14 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     app.router.routes.append(pixels.state.wado)
     _add_pages(app, settings, services, login)
     return app
+
+
+def _add_hooks(app: FastAPI, settings: Settings, queue: procrastinate.App) -> None:
+    """Where HAPI tells us of what has changed."""
+    secret = wiring.internal_secret(settings)
+    app.include_router(inference.hook.router(queue, secret))
+    app.include_router(reports.hook.router(queue, secret))
+    app.include_router(fhir_gateway.orders.hook.router(wiring.database_url(settings), secret))
 
 
 def _add_authorization(

@@ -20,6 +20,7 @@ from archive import ArchiveConfig
 from authorization.clients import Clients
 from authorization.config import AuthorizationConfig
 from authorization.narrowing import narrow
+from dicomweb.config import DicomwebConfig
 from fhir_gateway.audit.syslog import SyslogTarget
 from fhir_gateway.audit.upkeep import TrailConfig
 from fhir_gateway.bulk.config import BulkConfig
@@ -205,6 +206,15 @@ def pixels_config(settings: Settings) -> PixelsConfig:
         timeout_s=section.timeout_s,
         cache=settings.data / "cache" / "pixels" if section.cache_mib else None,
         cache_bytes=section.cache_mib * 1024 * 1024,
+    )
+
+
+def dicomweb_config(settings: Settings) -> DicomwebConfig:
+    """The DICOMweb door's configuration."""
+    return DicomwebConfig(
+        base_url=f"{settings.base_url}/dicomweb",
+        cors_origins=settings.http.cors_origins,
+        pixels=pixels_config(settings),
     )
 
 
