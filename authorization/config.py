@@ -62,3 +62,8 @@ class AuthorizationConfig:
     def jwks_url(self) -> str:
         """The public keys of the id_tokens."""
         return f"{self.base_url}/auth/jwks"
+
+    @property
+    def manage_url(self) -> str:
+        """The page on which people see which apps they let in, and take that back."""
+        return f"{self.base_url}/auth/apps"

@@ -61,6 +61,7 @@ def smart_configuration(config: AuthorizationConfig) -> dict[str, Any]:
         "token_endpoint": config.token_url,
         "revocation_endpoint": config.revoke_url,
         "introspection_endpoint": config.introspect_url,
+        "management_endpoint": config.manage_url,
         "grant_types_supported": list(GRANT_TYPES),
         "response_types_supported": ["code"],
         "scopes_supported": list(SCOPES),
@@ -74,7 +75,8 @@ def smart_configuration(config: AuthorizationConfig) -> dict[str, Any]:
 def openid_configuration(config: AuthorizationConfig) -> dict[str, Any]:
     """The provider metadata of OpenID Connect Discovery 1.0, section 3."""
     shared = smart_configuration(config)
-    shared.pop("capabilities")
+    for name in ("capabilities", "management_endpoint"):
+        shared.pop(name)
     return {
         **shared,
         "response_modes_supported": ["query"],

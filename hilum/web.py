@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Mount
 
 import authorization.app
 import authorization.discovery
@@ -115,8 +116,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     _add_health(app, settings, services)
     _add_authorization(app, settings, apps, login)
     fhir_gateway.app.mount(app, fhir)
-    app.mount("/dicomweb", pixels)
-    app.router.routes.append(pixels.state.wado)
+    app.router.routes.extend([Mount("/dicomweb", pixels), pixels.state.wado])
     _add_pages(app, settings, services, login)
     return app
 

@@ -42,6 +42,7 @@ def test_discovery_answers_the_preflight_of_any_page(site):
 
 def test_all_urls_are_absolute_and_answer(site, smart):
     urls = {name: value for name, value in smart.items() if name.endswith(("_endpoint", "_uri"))}
+    urls.pop("management_endpoint")  # a page of the whole product
 
     assert len(urls) >= 5
     for url in urls.values():
@@ -57,6 +58,7 @@ def test_the_smart_configuration_has_every_field_that_the_specification_asks_for
     assert smart["token_endpoint"] == site.token_url
     assert smart["introspection_endpoint"]
     assert smart["revocation_endpoint"]
+    assert smart["management_endpoint"] == f"{site.base}/auth/apps"
     assert {"authorization_code", "client_credentials"} <= set(smart["grant_types_supported"])
     assert smart["code_challenge_methods_supported"] == ["S256"]
     assert "plain" not in smart["code_challenge_methods_supported"]

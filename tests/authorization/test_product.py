@@ -51,6 +51,10 @@ def test_the_smart_configuration_lies_below_the_fhir_base_for_anyone(product):
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["access-control-allow-origin"] == "*"
     assert answer.json()["token_endpoint"] == f"{product.stack.base}/auth/token"
+    # People who are not signed in are asked to, and come back to the page.
+    page = product.http.get(answer.json()["management_endpoint"])
+    assert page.status_code == 303
+    assert "/login" in page.headers["location"]
 
 
 def test_the_capability_statement_is_open_to_any_page(product):
