@@ -93,8 +93,12 @@ class StudyAccess:
         if known.mixed:
             limits = tuple(limit for limit in limits if limit.patient is None)
         allowed = await self._covered(limits, known)
-        if allowed and known.unsettled and any(limit.patient for limit in limits):
+        patients = any(limit.patient for limit in limits)
+        # What FHIR says of the study is about to be written: whom it lets in may ask again.
+        if allowed and known.unsettled and patients:
             raise Undecided("the study has just changed; who may see it is not known yet")
+        if known.arriving and await self._named(limits, study):
+            raise Undecided("the study is being published; who may see it is not known yet")
         return allowed
 
     async def visible(self, caller: Caller, letter: Letter) -> frozenset[str] | None:
@@ -145,6 +149,7 @@ class StudyAccess:
         return Known(
             imaging_study,
             version,
+            arriving=standing is not None and imaging_study is None,
             mixed=standing is not None and standing.patient_mismatch,
             unsettled=not is_settled(standing, changed),
         )
@@ -164,6 +169,13 @@ class StudyAccess:
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
         return allowed
+
+    async def _named(self, limits: tuple[Limit, ...], study: str) -> bool:
+        """Whether a study of this UID is inside a limit, whoever wrote it."""
+        try:
+            return any([await self._questions.is_named(limit, study) for limit in limits])
+        except RecordsError as error:
+            raise _undecided(error) from error
 
     async def _asked(self, limit: Limit, imaging_study: str) -> bool:
         try:

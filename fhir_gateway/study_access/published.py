@@ -16,6 +16,7 @@ class Known:
     Attributes:
         imaging_study: id of the ImagingStudy that we wrote for it; None before the first.
         version: changes whenever an earlier decision may no longer hold.
+        arriving: it is in the archive and was not published yet.
         mixed: its instances name several patients, so that no patient may have it whole.
         unsettled: instances were deleted since it was published: the patient of what is there
             now may be another one than FHIR says.
@@ -23,6 +24,7 @@ class Known:
 
     imaging_study: str | None
     version: tuple[str, int]
+    arriving: bool = False
     mixed: bool = False
     unsettled: bool = False
 

@@ -39,6 +39,13 @@ class Questions:
             found = await self._records.first("ImagingStudy", query)
         return found is not None and _is_inside(found, limit, imaging_study)
 
+    async def is_named(self, limit: Limit, study: str) -> bool:
+        """Whether an ImagingStudy with this Study Instance UID is inside the limit."""
+        named = identifiers.token(identifiers.DICOM_UID, identifiers.oid(study))
+        query = {**limit.query(), "identifier": named, "_elements": "subject"}
+        with self._within(limit):
+            return await self._records.first("ImagingStudy", query) is not None
+
     async def covered(self, limit: Limit) -> set[str]:
         """Ids of every ImagingStudy inside the limit."""
         query = {**limit.query(), "_elements": "subject", "_count": PAGE}

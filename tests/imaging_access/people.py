@@ -118,7 +118,7 @@ class Imaging:
     def person(self, slices: list[Dataset]) -> Person:
         first = slices[0]
         resource = self.published(first.StudyInstanceUID)
-        return Person(
+        person = Person(
             id=resource["subject"]["reference"].removeprefix("Patient/"),
             patient_id=first.PatientID,
             study=first.StudyInstanceUID,
@@ -127,6 +127,11 @@ class Imaging:
             imaging_study=resource["id"],
             slices=tuple(slices),
         )
+        with self.app_of(person) as app:
+            url = f"/dicomweb/studies/{person.study}/metadata"
+            # Seen in FHIR a moment before it is known to be published: 503, come again.
+            wait_for(lambda: app.get(url).status_code == 200, "its own study")
+        return person
 
 
 def until(find, seconds: float = 20.0) -> Any:
