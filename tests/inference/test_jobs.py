@@ -318,3 +318,42 @@ async def test_the_sweep_takes_up_what_no_hook_spoke_of(deps, records, new_study
     assert len(tasks) == 1
     assert tasks[0]["id"] in queued
     assert deferred.count(tasks[0]["id"]) >= 2  # unfinished, so it is offered again
+
+
+async def test_the_same_call_to_several_workers_at_once_gives_one_result(
+    deps, pixels, records, new_study
+):
+    study_uid, study = await new_study(keep=lambda p: "04-flair" in str(p))
+
+    asked = await asyncio.gather(*(jobs.consider(deps, study["id"]) for _ in range(5)))
+    (task_id,) = {one["id"] for one in asked}
+    ended = await asyncio.gather(*(jobs.run(deps, task_id) for _ in range(3)))
+
+    assert [one["status"] for one in ended if one is not None].count("completed") >= 1
+    assert (await records.read("Task", task_id))["status"] == "completed"
+    assert len(pixels.stored(study_uid, "SEG")) == len(pixels.stored(study_uid, "SR")) == 1
+    assert (
+        await count(records, study, "Task") == await count(records, study, "DiagnosticReport") == 1
+    )
+
+
+async def test_a_storm_of_updates_while_a_study_arrives_ends_in_one_result(
+    deps, pixels, records, tmp_path, deferred
+):
+    study_uid = f"2.25.{uuid4().int}"
+    paths = write_study("synth-ring", tmp_path / "storm", study_uid=study_uid)
+    series = sorted({path.parent for path in paths})
+    for one in series:  # each series is stored, published and announced by itself
+        pixels.store([path for path in paths if path.parent == one])
+        study = await publish(pixels, records, study_uid)
+        await jobs.consider(deps, study["id"])
+
+    ended = [await jobs.run(deps, task_id) for task_id in dict.fromkeys(deferred)]
+    study = await publish(pixels, records, study_uid)
+    await jobs.consider(deps, study["id"])
+
+    assert len(series) > 2
+    assert [one["status"] for one in ended].count("completed") == 1
+    assert {one["status"] for one in ended} <= {"completed", "cancelled", "rejected"}
+    assert await count(records, study, "DiagnosticReport") == 1
+    assert len(pixels.stored(study_uid, "SEG")) == len(pixels.stored(study_uid, "SR")) == 1
