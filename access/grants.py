@@ -86,6 +86,13 @@ class Rights:
     operations: tuple[str, ...] = ()
     counts: bool = False
 
+    def names(self, resource_type: str, letters: str) -> bool:
+        """Whether some rule speaks of the type and one of the letters, all else left aside."""
+        return any(
+            (not rule.types or resource_type in rule.types) and set(letters) & set(rule.letters)
+            for rule in self.rules
+        )
+
     def claims(self) -> dict[str, Any]:
         """As they stand in a grant."""
         return {

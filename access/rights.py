@@ -52,10 +52,22 @@ def _rights_of(caller: Caller) -> Rights:
 def _rules(caller: Caller, grant: Grant) -> Iterator[Rule]:
     patient, letters = caller.patient_of(grant), _letters(grant)
     if patient is None:
-        types = () if grant.resource_type == "*" else (grant.resource_type,)
-        yield Rule(types=types, letters=letters, filter=_query(grant.filter))
+        yield from _of_everybody(grant, letters)
         return
     yield from _of_one_patient(grant, patient, letters)
+
+
+def _of_everybody(grant: Grant, letters: str) -> Iterator[Rule]:
+    if grant.resource_type == "*":
+        yield Rule(letters=letters)
+    elif grant.resource_type == "Binary":
+        # A Binary is read by whoever may read what it belongs to; see `_implied`.
+        written = "".join(letter for letter in letters if letter not in _READ)
+        if written:
+            yield Rule(types=("Binary",), letters=written)
+    else:
+        query = _query(grant.filter)
+        yield Rule(types=(grant.resource_type,), letters=letters, filter=query)
 
 
 def _of_one_patient(grant: Grant, patient: str, letters: str) -> Iterator[Rule]:

@@ -13,6 +13,8 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from access import Caller
+from access.grants import Rights
+from access.rights import rights_of
 from fhir_gateway.grammar import Interaction, Judge
 from fhir_gateway.outcome import Refusal
 from fhir_gateway.searching import encode_query, parse_query
@@ -20,6 +22,7 @@ from fhir_gateway.searching import encode_query, parse_query
 MAX_ENTRIES = 1_000
 PAGES = "_getpages"
 GRANT = "_grant"
+COUNTED = "+"  # behind the type that was searched: a page may tell the total as well
 PAGE_PARAMETERS = frozenset(
     {PAGES, "_getpagesoffset", "_count", "_bundletype", "_pretty", "_format", "_summary",
      "_elements", "_pageId", "_total"}
@@ -102,7 +105,7 @@ def _judge_entry(entry: Any, judge: Judge) -> tuple[Interaction, dict[str, Any]]
         if sent_type != interaction.resource_type and "$" not in interaction.path:
             raise Refusal(400, "the resource of an entry is not of the type in its URL")
         for kind, query in _inline_conditions(resource):
-            judge.condition(kind, query)
+            judge.inline_condition(kind, query)
     target = interaction.path + (f"?{interaction.query}" if interaction.query else "")
     mended = {**request, "url": target}
     if condition is not None:
@@ -136,7 +139,7 @@ def merge_batch(judged: JudgedBundle, answer: dict[str, Any]) -> dict[str, Any]:
     return {**answer, "entry": entries}
 
 
-def check_types(bundle: dict[str, Any], caller: Caller, asked: frozenset[str]) -> None:
+def check_types(bundle: dict[str, Any], rights: Rights, asked: frozenset[str]) -> None:
     """The second wall: no resource leaves in a Bundle whose type the caller may not read.
 
     `asked` are the types that the request itself named and that were judged already.
@@ -147,8 +150,8 @@ def check_types(bundle: dict[str, Any], caller: Caller, asked: frozenset[str]) -
         if kind in (None, "OperationOutcome") or kind in asked:
             continue
         if kind == "Bundle":
-            check_types(resource, caller, asked)
-        elif not caller.may(kind, "r"):
+            check_types(resource, rights, asked)
+        elif not rights.names(kind, "rs"):
             raise Refusal(403, f"the answer holds {kind}, which is not granted")
 
 
@@ -164,7 +167,10 @@ class PageLinks:
         self._key = sha256(b"hilum paging\x00" + key).digest()
 
     def signed(self, bundle: dict[str, Any], caller: Caller, searched: str) -> dict[str, Any]:
-        """The Bundle with its links signed."""
+        """The Bundle with its links signed.
+
+        `searched` is the type, with `COUNTED` behind it where the total may be told.
+        """
         links = [self._sign(link, caller, searched) for link in bundle.get("link", [])]
         return {**bundle, "link": links} if links else bundle
 
@@ -194,9 +200,5 @@ class PageLinks:
         return {**link, "url": f"{self._base}/?{query}"}
 
     def _signature(self, pages: str, caller: Caller, searched: str) -> str:
-        grants = sorted(
-            f"{g.context}/{g.resource_type}.{''.join(sorted(g.interactions))}"
-            for g in caller.scopes.grants
-        )
-        told = "\n".join([pages, searched, caller.subject, caller.client or "", *grants])
+        told = "\n".join([pages, searched, repr(rights_of(caller))])
         return hmac.new(self._key, told.encode(), sha256).hexdigest()

@@ -13,11 +13,11 @@ from typing import Literal
 from access import AuditEventKind, Caller
 from access import Interaction as Letter
 from fhir_gateway.model import ServerModel
+from fhir_gateway.narrowing import Narrowing, Pairs
 from fhir_gateway.outcome import Refusal
 from fhir_gateway.searching import (
     HISTORY_PARAMETERS,
     RESULT_PARAMETERS,
-    Pairs,
     SearchGuard,
     audited_query,
     encode_query,
@@ -30,6 +30,8 @@ RESOURCE_PARAMETERS = frozenset({"_format", "_pretty", "_summary", "_elements"})
 VALIDATE_PARAMETERS = frozenset({"profile", "mode", "_format", "_pretty"})
 EVERYTHING_PARAMETERS = frozenset({"_count", "_since", "_type", "start", "end", "_format"})
 WRITES: Mapping[str, Letter] = {"POST": "c", "PUT": "u", "PATCH": "u", "DELETE": "d"}
+# Names under which a token is put into a URL, where it ends up in logs.
+TOKENS = frozenset({"access_token", "id_token", "token"})
 READ_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -41,6 +43,7 @@ class Interaction:
         method, path, query: what the store is asked; path without a leading slash.
         form: body of a POST _search, where that is how it came.
         bundle: the answer is a Bundle whose entries are to be looked at.
+        counts: the search asks only for what is granted, so that its total may be told.
     """
 
     method: str
@@ -52,6 +55,7 @@ class Interaction:
     event: AuditEventKind
     form: bool = False
     bundle: bool = False
+    counts: bool = False
     audited: str | None = None
 
 
@@ -62,6 +66,7 @@ class Judge:
         self._caller = caller
         self._model = model
         self._searches = SearchGuard(caller, model)
+        self._narrowing = Narrowing(caller, model)
 
     def judge(
         self,
@@ -87,6 +92,8 @@ class Judge:
         if not _TYPE.match(kind) or not self._model.knows(kind):
             raise Refusal(404, "no such resource type or operation here")
         pairs = parse_query(query)
+        if any(name in TOKENS for name, _ in pairs):
+            raise Refusal(400, "a token belongs into the Authorization header")
         if not rest:
             return self._on_type(method, kind, pairs, if_none_exist)
         if rest == ["_search"]:
@@ -102,13 +109,19 @@ class Judge:
         if not self._caller.may(resource_type, letter):
             raise Refusal(403, f"the token grants no {resource_type}.{letter}")
 
+    def inline_condition(self, resource_type: str, query: str) -> None:
+        """A reference such as `Patient?identifier=x`: the store answers whether there is one."""
+        if not self._caller.may_on_all(resource_type, "s"):
+            raise Refusal(403, f"references by search need {resource_type[:64]}.s without a limit")
+        self.condition(resource_type, query)
+
     def condition(self, resource_type: str, query: str) -> str:
         """A condition such as If-None-Exist: it tells what exists, so it needs search."""
         pairs = parse_query(query)
         # HAPI ignores a parameter without a value: the condition would then match everything.
         if not pairs or any(not v.strip() or n in RESULT_PARAMETERS for n, v in pairs):
             raise Refusal(400, "a condition has search parameters only, each with a value")
-        return encode_query(self._searches.checked(resource_type, pairs))
+        return encode_query(self._searches.checked(resource_type, pairs).pairs)
 
     def _on_type(
         self, method: str, kind: str, pairs: Pairs, if_none_exist: str | None
@@ -140,14 +153,15 @@ class Judge:
         return Interaction(
             method,
             path,
-            encode_query(checked),
+            encode_query(checked.pairs),
             kind,
             None,
             "E",
             AuditEventKind.FHIR_SEARCH,
             form=form,
             bundle=True,
-            audited=audited_query(kind, checked),
+            counts=checked.exact,
+            audited=audited_query(kind, checked.pairs),
         )
 
     def _search_by_form(
@@ -157,7 +171,9 @@ class Judge:
             raise Refusal(405, "_search takes POST")
         if form is None:
             raise Refusal(415, "_search takes application/x-www-form-urlencoded")
-        return self._search("POST", kind, f"{kind}/_search", pairs + parse_query(form), form=True)
+        if pairs:
+            raise Refusal(400, "the parameters of a POST _search stand in its body")
+        return self._search("POST", kind, f"{kind}/_search", parse_query(form), form=True)
 
     def _history(
         self, method: str, kind: str, resource_id: str | None, path: str, pairs: Pairs
@@ -167,6 +183,10 @@ class Judge:
         if kind == "Binary":
             raise Refusal(403, "Binary has no history here")
         self.need(kind, "r" if resource_id else "s")
+        if resource_id is None and not self._caller.may_on_all(kind, "s"):
+            raise Refusal(403, f"the history of all {kind} is not granted")
+        if resource_id is not None:
+            self._narrowing.read(kind, resource_id)
         _only(pairs, HISTORY_PARAMETERS)
         query, event = encode_query(pairs), AuditEventKind.FHIR_READ
         return Interaction("GET", path, query, kind, resource_id, "R", event, bundle=True)
@@ -188,6 +208,7 @@ class Judge:
         if method in READ_METHODS:
             if kind != "Binary":  # who may read a Binary is decided by its securityContext
                 self.need(kind, "r")
+                self._narrowing.read(kind, resource_id)
             _only(pairs, RESOURCE_PARAMETERS)
             event = AuditEventKind.FHIR_READ
             return Interaction("GET", path, query, kind, resource_id, "R", event)
@@ -213,6 +234,7 @@ class Judge:
         if name == "$everything" and kind == "Patient" and resource_id and method in READ_METHODS:
             self.need("*", "r")  # it brings every type of the compartment
             self.need("*", "s")
+            self._narrowing.read(kind, resource_id)
             _only(pairs, EVERYTHING_PARAMETERS)
             query, event = encode_query(pairs), AuditEventKind.FHIR_READ
             return Interaction("GET", path, query, kind, resource_id, "R", event, bundle=True)

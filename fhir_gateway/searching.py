@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from urllib.parse import parse_qsl, quote
 
 from access import Caller
+from access.rights import rights_of
 from fhir_gateway.dates import whole_days
 from fhir_gateway.model import ServerModel
+from fhir_gateway.narrowing import Narrowed, Narrowing
+from fhir_gateway.narrowing import Pairs as Pairs
 from fhir_gateway.outcome import Refusal
-
-Pairs = list[tuple[str, str]]
 
 MAX_FIELDS = 200
 INCLUDES = frozenset({"_include", "_revinclude"})
@@ -57,15 +58,19 @@ class SearchGuard:
     def __init__(self, caller: Caller, model: ServerModel) -> None:
         self._caller = caller
         self._model = model
+        self._rights = rights_of(caller)
+        self._narrowing = Narrowing(caller, model)
 
-    def checked(self, resource_type: str, pairs: Pairs) -> Pairs:
-        """The pairs as they may go to the store.
+    def checked(self, resource_type: str, pairs: Pairs) -> Narrowed:
+        """The search as it may go to the store.
 
         Raises:
             Refusal: a type is not granted (403), or a parameter is not known here (400).
         """
-        self._need_search(resource_type)
-        return [(name, self._checked(resource_type, name, value)) for name, value in pairs]
+        if not self._caller.may(resource_type, "s"):
+            raise Refusal(403, f"searching {resource_type[:64]} is not granted")
+        mended = [(name, self._checked(resource_type, name, value)) for name, value in pairs]
+        return self._narrowing.search(resource_type, mended)
 
     def _checked(self, resource_type: str, name: str, value: str) -> str:
         base = name.split(":", 1)[0]
@@ -88,7 +93,7 @@ class SearchGuard:
             parts = name.split(":", 3)
             if len(parts) != 4 or not self._model.knows(parts[1]):
                 raise Refusal(400, "_has needs a type, a reference and a parameter")
-            self._need_search(parts[1])
+            self._need_whole(parts[1])
             return self._filter(parts[1], parts[3], value)
         head, chained, rest = name.partition(".")
         parameter, _, modifier = head.partition(":")
@@ -99,7 +104,7 @@ class SearchGuard:
             return whole_days(value) if kind == "date" and not modifier else value
         targets = frozenset({modifier}) if modifier else self._targets(resource_type, parameter)
         for target in targets:
-            self._need_search(target)
+            self._need_whole(target)
         return self._through(targets, rest, value)
 
     def _through(self, targets: Iterable[str], rest: str, value: str) -> str:
@@ -127,11 +132,12 @@ class SearchGuard:
         if self._model.kind(parts[0], parts[1]) != "reference":
             raise Refusal(400, "an include names a reference parameter")
         brought = parts[0] if name == "_revinclude" else (parts[2] if len(parts) == 3 else None)
-        if brought is not None and not self._caller.may(brought, "r"):
+        if brought is not None and not self._rights.names(brought, "r"):
             raise Refusal(403, "an included type is not granted")
-        if name == "_revinclude":
-            self._need_search(parts[0])
+        if name == "_revinclude" and not self._rights.names(parts[0], "s"):
+            raise Refusal(403, "an included type is not granted")
 
-    def _need_search(self, resource_type: str) -> None:
-        if not self._caller.may(resource_type, "s"):
-            raise Refusal(403, f"searching {resource_type[:64]} is not granted")
+    def _need_whole(self, resource_type: str) -> None:
+        """What is asked about another resource tells about it, shown or not."""
+        if not self._caller.may_on_all(resource_type, "s"):
+            raise Refusal(403, f"searching all {resource_type[:64]} is not granted")

@@ -127,9 +127,14 @@ def client_for(door, authority):
     """Makes a client with a token of these scopes."""
     opened = []
 
-    def make(scope, *, subject="tester", client=None, studies=None):
+    def make(scope, *, subject="tester", client=None, studies=None, **context):
         token = authority.mint(
-            subject=subject, scope=scope, lifetime_s=3600, client=client, studies=studies
+            subject=subject,
+            scope=scope,
+            lifetime_s=3600,
+            client=client,
+            studies=studies,
+            context=context,
         )
         one = httpx.Client(
             base_url=door + "/",

@@ -247,7 +247,8 @@ def test_a_binary_follows_its_security_context(client_for, everything, stored_pa
     assert allowed.headers["x-content-type-options"] == "nosniff"
     assert as_fhir.json()["data"] == body["data"]
     assert_refused(client_for("system/Binary.r").get(f"Binary/{bound}"), 403)
-    assert_refused(client_for("system/Patient.rs system/Binary.rs").get(f"Binary/{free}"), 403)
+    # One that belongs to nothing looks to others as if it were not there.
+    assert_refused(client_for("system/Patient.rs system/Binary.rs").get(f"Binary/{free}"), 404)
     assert everything.get(f"Binary/{free}").status_code == 200
 
 

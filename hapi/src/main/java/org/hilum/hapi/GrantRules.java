@@ -1,6 +1,7 @@
 package org.hilum.hapi;
 
 import ca.uhn.fhir.interceptor.api.Pointcut;
+import ca.uhn.fhir.jpa.model.util.JpaConstants;
 import ca.uhn.fhir.rest.api.RestOperationTypeEnum;
 import ca.uhn.fhir.rest.api.server.IPreResourceShowDetails;
 import ca.uhn.fhir.rest.api.server.RequestDetails;
@@ -104,8 +105,8 @@ class GrantRules extends AuthorizationInterceptor {
     private static boolean isUpdate(RequestDetails request, IBaseResource input) {
       return switch (request.getRestOperationType()) {
         case UPDATE, PATCH -> true;
-        // In a Bundle the id that the client chose tells a PUT from a POST, which has none yet.
-        case TRANSACTION -> input.getIdElement().hasIdPart() && !input.getIdElement().getValue().startsWith("urn:");
+        // In a Bundle a PUT is told from a POST by who chose the id.
+        case TRANSACTION -> input.getUserData(JpaConstants.RESOURCE_ID_SERVER_ASSIGNED) == null;
         default -> false;
       };
     }

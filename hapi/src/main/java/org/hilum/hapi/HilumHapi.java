@@ -52,6 +52,10 @@ public class HilumHapi {
               + " must hold the public key (JWK) of Hilum's grants; not starting without it");
       System.exit(2);
     }
+    if (SeededFault.refused()) {
+      System.err.println("hilum-hapi: " + SeededFault.VARIABLE + " is for tests of the tests; not starting with it");
+      System.exit(2);
+    }
     new SpringApplication(HilumHapi.class).run(args);
   }
 }
