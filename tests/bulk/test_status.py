@@ -220,7 +220,7 @@ def test_b19_what_cannot_be_read_is_told_and_the_rest_is_exported(hapi, everythi
     spoil = f"update hfj_res_ver set res_text_vc = '{{' where res_id = ({pid})"
     execute(hapi.config.database, spoil, [broken])
     try:
-        manifest = exported(everything, f"$export?{fresh.filtered('Patient')},Basic")
+        manifest = exported(everything, f"$export?{fresh.filtered('Patient')}&_type=Basic")
     finally:
         everything.delete(f"Basic/{broken}")
 
