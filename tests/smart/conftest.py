@@ -58,7 +58,9 @@ def _patient(http: Any, family: str, given: str, birth: str) -> str:
     )
 
 
-def _put(http: Any, kind: str, name: str, **content: Any) -> str:
-    answer = http.put(f"/fhir/{kind}/{name}", json={"resourceType": kind, "id": name, **content})
+def _put(http: Any, kind: str, logical_id: str, **content: Any) -> str:
+    answer = http.put(
+        f"/fhir/{kind}/{logical_id}", json={"resourceType": kind, "id": logical_id, **content}
+    )
     assert answer.status_code in (200, 201), answer.text
     return str(answer.json()["id"])
