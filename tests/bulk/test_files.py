@@ -180,45 +180,6 @@ def test_b22_several_manifests_lead_to_all_files(own_group, cohort):
         gateway.stop()
 
 
-def test_b22_finished_files_are_listed_while_the_export_still_runs(own_group, cohort):
-    """The store goes away in the middle; what was finished by then can be fetched."""
-    gateway = own_group.gateway(file_rows=1, page_files=1).start().ready()
-    try:
-        with own_group.client() as client:
-            url = f"Group/{cohort.group}/$export?_type=Patient&allowPartialManifests=true"
-            partial = None
-            for _ in range(5):
-                place = kick_off(client, f"{url}&_typeFilter=Patient%3Fgender%3Dunknown,"
-                                 "Patient%3Factive%3Dtrue,Patient%3Factive%3Dfalse")  # fmt: skip
-                partial = first_part(own_group, client, place)
-                if partial is not None:
-                    break
-            assert partial is not None, "it was always over before it was looked at"
-            assert partial.headers["content-type"].startswith("application/json")
-            assert partial.headers["x-progress"]
-            file = partial.json()["output"][0]
-            assert len(lines(client, file)) == file["count"]
-            assert partial.json()["link"][0]["relation"] == "next"
-            own_group.relay.open()
-            again = finished(client, place).json()
-            assert again["output"] == partial.json()["output"]
-    finally:
-        gateway.stop()
-
-
-def first_part(group, client, place):
-    """A 202 with a manifest, with the store held off from then on; None if it came too late."""
-    while True:
-        answer = client.get(place)
-        if answer.status_code == 202 and answer.content:
-            group.relay.close()
-            again = client.get(place)
-            return again if again.status_code == 202 else None
-        if answer.status_code == 200:
-            group.relay.open()
-            return None
-
-
 def test_b22_the_manifest_of_the_next_version_has_its_form(own_group, cohort):
     gateway = own_group.gateway(manifest="4.0").start().ready()
     try:

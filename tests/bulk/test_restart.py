@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.bulk.conftest import execute
-from tests.bulk.exporting import finished, ids, kick_off, resources
+from tests.bulk.exporting import finished, ids, kick_off, lines, resources
 from tests.fixtures.stores import free_port
 
 ROWS = 3000
@@ -167,5 +167,27 @@ def test_b23_a_store_that_goes_away_in_the_middle_is_waited_for(own_group, many)
 
             assert found["Flag"] >= many
             assert state(own_group, place)[1] == 1
+    finally:
+        gateway.stop()
+
+
+def test_b22_finished_files_are_listed_while_the_export_still_runs(own_group, many):
+    """The store goes away in the middle; what was finished by then can be fetched."""
+    gateway = own_group.gateway(page_files=1, **SMALL_FILES).start().ready()
+    try:
+        with own_group.client() as client:
+            place = kick_off(client, "$export?_type=Flag&allowPartialManifests=true")
+            assert in_the_middle(own_group, place)
+            own_group.relay.close()
+            partial = client.get(place)
+
+            assert partial.status_code == 202
+            assert partial.headers["content-type"].startswith("application/json")
+            assert partial.headers["x-progress"]
+            file = partial.json()["output"][0]
+            assert len(lines(client, file)) == file["count"]
+            assert [one["relation"] for one in partial.json()["link"]] == ["next"]
+            own_group.relay.open()
+            assert finished(client, place).json() == partial.json()
     finally:
         gateway.stop()
