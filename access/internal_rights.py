@@ -92,7 +92,8 @@ REPORTS = _worker(
     "reports",
     _on("crus", "DiagnosticReport", "DocumentReference", "Media", "Organization", "Provenance"),
     _on("crud", "Binary"),
-    _on("rs", "BodyStructure", "Device", "Encounter", "Endpoint", "ImagingStudy", "Observation"),
+    _on("rus", "Observation"),
+    _on("rs", "BodyStructure", "Device", "Encounter", "Endpoint", "ImagingStudy"),
     _on("rs", "Patient", "Practitioner", "PractitionerRole", "ServiceRequest", "Task"),
 )
 

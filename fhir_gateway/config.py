@@ -29,7 +29,9 @@ class GatewayConfig:
         hook_base: URL under which the FHIR store reaches our hooks.
         hook_secret: bearer secret that the hooks ask for.
         quiet_s: seconds without a new instance before a study is published.
-        default_issuer: identifier system for a PatientID that names no issuer.
+        organization: name of who keeps the archive, in Provenance.
+        default_issuer: identifier system for a PatientID that names no issuer; empty where the site
+            has none, so that such patients stay unidentified.
         issuer_of_ae: identifier system by calling AE title, where it names no issuer.
         timezone: site zone (IANA) for times without (0008,0201); None writes the date only.
         cors_origins: browser origins that may call the FHIR API.
@@ -49,6 +51,7 @@ class GatewayConfig:
     hook_base: str
     hook_secret: str = field(repr=False)
     quiet_s: float = 2.0
+    organization: str = "Hilum demonstration site"
     default_issuer: str = identifiers.UNSPECIFIED_ISSUER
     issuer_of_ae: Mapping[str, str] = field(default_factory=dict)
     timezone: str | None = None

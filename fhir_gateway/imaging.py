@@ -22,6 +22,7 @@ from fhir_gateway.identity.subjects import Subject, subject_of
 from fhir_gateway.orders.linking import OrderLinks, StudyFacts, carry_over
 from fhir_gateway.orders.table import ImagingOrders
 from fhir_gateway.pending import CHANNEL, Mark, PendingStudies, Published, Waiting
+from fhir_gateway.provenance import creation
 from fhir_gateway.schema import Pool
 from records import (
     NotFound,
@@ -244,8 +245,12 @@ class Publisher:
             name = f"Patient/{subject.known['id']}"
         place = endpoint.to_endpoint(self._config.dicomweb_base)
         entries.append(_conditional_create(ENDPOINT_URN, place, endpoint.condition()))
-        entries.append(_study_entry(self._map(summary, name, subject), summary.uid, current))
-        return entries
+        written = _study_entry(self._map(summary, name, subject), summary.uid, current)
+        if current is None:
+            targets = [name] if subject.known is None else []
+            targets.append(written["fullUrl"])
+            entries += creation(summary.uid, targets, self._config.organization)
+        return [*entries, written]
 
     def _map(self, summary: StudySummary, name: str, subject: Subject) -> dict[str, Any]:
         number = patient.number_of(summary.attributes, subject.identity)

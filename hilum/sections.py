@@ -191,7 +191,8 @@ class Publish(Section):
     )
     default_issuer: str = Field(
         "https://hilum.dev/fhir/sid/unspecified-issuer",
-        description="Identifier system for a PatientID that names no issuer.",
+        description="Identifier system for a PatientID that names no issuer. Empty where one "
+        "installation serves several issuers: such patients then stay unidentified.",
     )
 
     timezone: str | None = Field(

@@ -294,6 +294,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
             standing=partial(_standing, database_url(settings)),
         ),
         quiet_s=settings.publish.quiet_s,
+        organization=settings.reports.institution,
         default_issuer=settings.publish.default_issuer,
         cors_origins=settings.http.cors_origins,
         bulk=bulk_config(settings),

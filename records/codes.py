@@ -23,6 +23,8 @@ RESTFUL = "http://hl7.org/fhir/restful-interaction"
 PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 ROLE_CLASS = "http://terminology.hl7.org/CodeSystem/v3-RoleClass"
 PROVENANCE_AGENT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+US_CORE_DOCUMENT = "http://hl7.org/fhir/us/core/CodeSystem/us-core-documentreference-category"
+IHE_FORMAT = "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode"
 US_CORE_AGENT = "http://hl7.org/fhir/us/core/CodeSystem/us-core-provenance-participant-type"
 ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
@@ -97,6 +99,8 @@ RATIO = Code(UCUM, "{ratio}", "ratio")
 COUNT = Code(UCUM, "1", "1")
 
 # Reports, observations and their categories.
+CLINICAL_NOTE = Code(US_CORE_DOCUMENT, "clinical-note", "Clinical Note")
+BY_MEDIA_TYPE = Code(IHE_FORMAT, "urn:ihe:iti:xds:2017:mimeTypeSufficient", "mimeType Sufficient")
 RADIOLOGY_OBSERVATION = Code(LOINC, "18782-3", "Radiology Study observation (narrative)")
 IMAGING = Code(OBSERVATION_CATEGORY, "imaging", "Imaging")
 RADIOLOGY = Code(LOINC, "LP29684-5", "Radiology")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import procrastinate
 import structlog
 from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Status
 
-from records import Records
+from records import Records, identifiers
 from records.errors import NotFound, RecordsUnavailable
 from reports.config import ReportsConfig
 from reports.errors import FindingsError
 from reports.hook import QUEUE, RENDER, SWEEP, defer_render, defer_sweep
 from reports.publish import Deps, is_current, render
+from reports.signing import HTML, SIGNED
 from reports.store import DicomwebStore
 
 RESCUE = "reports.rescue"
@@ -22,7 +24,9 @@ log = structlog.get_logger(__name__)
 
 
 async def missing(records: Records, window_s: int) -> list[str]:
-    """Ids of preliminary reports of the last `window_s` seconds that have no rendition.
+    """Ids of reports of the last `window_s` seconds whose files are not there.
+
+    Of a preliminary one that is its rendition, of a signed one its text as HTML.
 
     A hook call that waits while the FHIR server is killed is lost, so this is what makes a
     rendition certain; the hook only makes it quick.
@@ -31,12 +35,19 @@ async def missing(records: Records, window_s: int) -> list[str]:
     found = await records.search(
         "DiagnosticReport",
         {
-            "status": "preliminary",
+            "status": ",".join(["preliminary", *sorted(SIGNED)]),
+            "identifier": f"{identifiers.REPORT}|",
             "_lastUpdated": f"gt{since.isoformat(timespec='milliseconds')}",
             "_elements": "identifier,presentedForm,status",
         },
     )
-    return [report["id"] for report in found if not is_current(report)]
+    return [report["id"] for report in found if not _has_files(report)]
+
+
+def _has_files(report: dict[str, Any]) -> bool:
+    if report["status"] not in SIGNED:
+        return is_current(report)
+    return any(form.get("contentType") == HTML for form in report.get("presentedForm", []))
 
 
 async def rescue(app: procrastinate.App, stalled_s: int) -> int:

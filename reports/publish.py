@@ -20,7 +20,8 @@ import structlog
 from pydicom.dataset import Dataset
 
 from records import Records, identifiers
-from reports import docx, pdf, reading
+from reports import docx, pdf, reading, signing
+from reports.documents import document_of
 from reports.encapsulated import encapsulated_pdf
 from reports.errors import NotPreliminary
 from reports.findings import Findings
@@ -59,7 +60,8 @@ class Rendition:
 async def render(deps: Deps, report_id: str) -> bool:
     """Bring the renditions of a report up to date. Returns whether anything was written.
 
-    A report that a person has signed, amended or withdrawn meanwhile is left as it is.
+    A report that a person has withdrawn meanwhile is left as it is; one that was signed gets what
+    a signed report needs (`reports.signing`).
 
     Raises:
         FindingsError: the data cannot be put into a report.
@@ -67,6 +69,11 @@ async def render(deps: Deps, report_id: str) -> bool:
     """
     started = monotonic()
     reference = f"DiagnosticReport/{report_id}"
+    report = await deps.records.read("DiagnosticReport", report_id)
+    if report.get("status") in signing.SIGNED:
+        return signing.is_ours(report) and await signing.complete(
+            deps.records, report, deps.institution
+        )
     bundle = await gather(deps.records, report_id)
     report = bundle[reference]
     try:
@@ -151,8 +158,12 @@ def _entries(
 ) -> list[Resource]:
     binaries = [_binary(rendition, findings) for rendition in renditions]
     updated = _updated(report, findings, laid_out, renditions, digest)
+    documents = [
+        document_of(updated, form, name=f"{findings.identifier}-{rendition.kind}")
+        for rendition, form in zip(renditions, updated["presentedForm"], strict=False)
+    ]
     match = {"ifMatch": f'W/"{report["meta"]["versionId"]}"'}
-    return [*(_put(binary) for binary in binaries), _put(updated, match)]
+    return [*map(_put, binaries), _put(updated, match), *map(_put, documents)]
 
 
 def _put(resource: Resource, condition: dict[str, str] | None = None) -> Resource:

@@ -17,6 +17,7 @@ from reports.errors import StoreRefused
 from reports.findings import PersonName
 from reports.jobs import missing
 from reports.publish import DOCX_TYPE, PDF_TYPE, Deps, render
+from reports.signing import lacks
 from reports.store import DicomwebStore
 from tests.fixtures.stores import free_port, keys_folder
 
@@ -154,12 +155,126 @@ async def test_what_others_attached_stays(deps, records, filed):
     ]
 
 
-async def test_a_signed_report_is_left_to_its_signer(deps, records, archive, filed):
+async def test_each_file_of_a_report_is_a_document_with_the_same_address_and_hash(
+    deps, records, filed
+):
+    await render(deps, filed.report_id)
+
+    report = await records.read("DiagnosticReport", filed.report_id)
+    found = await documents_of(records, filed)
+    forms = {form["url"]: form for form in report["presentedForm"]}
+    attached = {d["content"][0]["attachment"]["url"]: d for d in found}
+    assert set(attached) == set(forms)
+    for url, document in attached.items():
+        assert document["content"][0]["attachment"] == forms[url]
+        assert (document["status"], document["docStatus"]) == ("current", "preliminary")
+        assert document["subject"] == report["subject"]
+        assert errors(await records.validate(document)) == []
+
+
+async def documents_of(records, filed):
+    return await records.search(
+        "DocumentReference", {"related": f"DiagnosticReport/{filed.report_id}"}
+    )
+
+
+async def signed(records, filed, **more):
+    """As a radiologist signs: the report is PUT with the status final."""
+    reader = await records.create(
+        {
+            "resourceType": "Practitioner",
+            "identifier": [{"system": "http://hl7.org/fhir/sid/us-npi", "value": "1234567893"}],
+            "name": [{"family": "Reader", "given": ["Rita"]}],
+        }
+    )
+    report = await records.read("DiagnosticReport", filed.report_id)
+    interpreter = [{"reference": f"Practitioner/{reader['id']}"}]
+    changed = {"status": "final", "conclusion": "Seen. Agreed."} | more
+    return await records.update({**report, "resultsInterpreter": interpreter, **changed})
+
+
+async def test_a_signed_report_gets_the_shape_of_imr_and_keeps_what_the_signer_wrote(
+    deps, records, archive, filed
+):
+    await render(deps, filed.report_id)
+    before = await signed(records, filed)
+
+    written = await render(deps, filed.report_id)
+    again = await render(deps, filed.report_id)
+
+    report = await records.read("DiagnosticReport", filed.report_id)
+    (form,) = report["presentedForm"]
+    media_type, content = await records.read_binary(form["url"].removeprefix("Binary/"))
+    assert (written, again) == (True, False)
+    assert lacks(report) == []
+    assert report["conclusion"] == "Seen. Agreed."
+    assert report["resultsInterpreter"] == before["resultsInterpreter"]
+    assert form["contentType"] == media_type == "text/html"
+    assert b"Seen. Agreed." in content and b"draft" not in content.lower()
+    assert "draft" not in report["text"]["div"].lower()
+    assert form["hash"] == base64.b64encode(hashlib.sha1(content).digest()).decode()
+    assert form["size"] == len(content)
+    assert errors(await records.validate(report)) == []
+    states = {
+        d["content"][0]["attachment"]["contentType"]: d for d in await documents_of(records, filed)
+    }
+    assert states["text/html"]["status"] == "current"
+    assert states["text/html"]["docStatus"] == "final"
+    assert {states[PDF_TYPE]["status"], states[DOCX_TYPE]["status"]} == {"superseded"}
+    for result in report["result"]:
+        observation = await records.read(*result["reference"].split("/"))
+        assert observation["status"] == "final"
+
+
+async def test_a_sign_off_has_a_provenance_that_names_the_reader_and_for_whom(deps, records, filed):
+    await render(deps, filed.report_id)
+    before = await signed(records, filed)
+
+    await render(deps, filed.report_id)
+
+    target = {"target": f"DiagnosticReport/{filed.report_id}"}
+    (found,) = await records.search("Provenance", target)
+    agents = {agent["type"]["coding"][0]["code"]: agent for agent in found["agent"]}
+    assert set(agents) == {"author", "attester"}
+    assert agents["attester"]["who"] == before["resultsInterpreter"][0]
+    assert agents["author"]["onBehalfOf"]["reference"].startswith("Organization/")
+    assert found["entity"][0]["role"] == "revision"
+    assert errors(await records.validate(found)) == []
+
+
+async def test_a_signed_report_without_a_reader_says_what_it_lacks_and_is_not_written_twice(
+    deps, records, filed
+):
     report = await records.read("DiagnosticReport", filed.report_id)
     await records.update({**report, "status": "final"})
 
-    assert not await render(deps, filed.report_id)
-    assert instances_of(archive, filed) == []
+    first = await render(deps, filed.report_id)
+    second = await render(deps, filed.report_id)
+
+    after = await records.read("DiagnosticReport", filed.report_id)
+    assert (first, second) == (True, False)
+    assert lacks(after) == ["resultsInterpreter"]
+
+
+async def test_a_final_report_of_somebody_else_is_not_touched(deps, records, filed):
+    report = await records.read("DiagnosticReport", filed.report_id)
+    foreign = {k: v for k, v in report.items() if k not in ("id", "identifier", "meta")}
+    stored = await records.create({**foreign, "status": "final"})
+
+    assert not await render(deps, stored["id"])
+
+    assert await records.read("DiagnosticReport", stored["id"]) == stored
+
+
+async def test_the_sweep_finds_a_signed_report_that_no_hook_spoke_of(deps, records, filed):
+    await render(deps, filed.report_id)
+    await signed(records, filed)
+
+    before = await missing(records, 600)
+    await render(deps, filed.report_id)
+
+    assert filed.report_id in before
+    assert filed.report_id not in await missing(records, 600)
 
 
 DYING = """
