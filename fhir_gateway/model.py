@@ -25,6 +25,15 @@ COMMON_PARAMETERS = {
     "_security": "token",
     "_source": "uri",
 }
+# Lists of coordinates that HAPI 8.8 says it knows and answers with 500.
+BROKEN_PARAMETERS = frozenset(
+    {
+        "chromosome-variant-coordinate",
+        "chromosome-window-coordinate",
+        "referenceseqid-variant-coordinate",
+        "referenceseqid-window-coordinate",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,11 @@ class ServerModel:
             if kind in HIDDEN_TYPES:
                 continue
             listed = {p["name"]: p["type"] for p in resource.get("searchParam", [])}
-            own = {name: type_ for name, type_ in listed.items() if not name.startswith("_")}
+            own = {
+                name: type_
+                for name, type_ in listed.items()
+                if not name.startswith("_") and name not in BROKEN_PARAMETERS
+            }
             parameters[kind] = own | COMMON_PARAMETERS
             # "Source:param" here means that this parameter of Source may point to this type.
             for pair in resource.get("searchRevInclude", []):
