@@ -108,6 +108,7 @@ def capability_statement(store: Json, config: GatewayConfig) -> Json:
             {
                 "mode": "server",
                 "security": {
+                    "extension": [_oauth_addresses(config)],
                     "cors": True,
                     "service": [{"coding": [SMART]}],
                     "description": SECURITY_TEXT,
@@ -120,6 +121,16 @@ def capability_statement(store: Json, config: GatewayConfig) -> Json:
                 "operation": [_export("export")],
             }
         ],
+    }
+
+
+def _oauth_addresses(config: GatewayConfig) -> Json:
+    """Where older clients look for the authorization server; newer ones use .well-known."""
+    names = ("authorize", "token", "introspect", "revoke")
+    addresses = {name: f"{config.public_url}/auth/{name}" for name in names}
+    return {
+        "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+        "extension": [{"url": name, "valueUri": url} for name, url in addresses.items()],
     }
 
 

@@ -64,6 +64,21 @@ def test_the_capability_statement_is_open_to_any_page(product):
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
+def test_older_clients_find_the_addresses_in_the_capability_statement(product):
+    smart = product.http.get("/fhir/.well-known/smart-configuration").json()
+    security = product.http.get("/fhir/metadata").json()["rest"][0]["security"]
+
+    told = {one["url"]: one["valueUri"] for one in security["extension"][0]["extension"]}
+
+    assert security["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
+    assert told == {
+        "authorize": smart["authorization_endpoint"],
+        "token": smart["token_endpoint"],
+        "introspect": smart["introspection_endpoint"],
+        "revoke": smart["revocation_endpoint"],
+    }
+
+
 @pytest.mark.parametrize("path", [*DOORS, "/auth/token"])
 def test_pages_of_registered_apps_may_call_every_door_and_foreign_ones_none(product, app, path):
     asked = {
