@@ -148,15 +148,17 @@ async def test_reads_searches_writes_and_denials_are_recorded(
 async def test_what_the_store_never_takes_is_kept_on_disk_and_holds_up_nothing(
     tmp_path, spool, records
 ):
-    spool.record(record(detail="x", resource="Patient/\u0000"))
-    spool.record(record(study="1.2.3"))
+    spool.record(record(action="X"))  # no code of AuditEvent.action: cannot be parsed
+    for _ in range(3):
+        spool.record(record(study="1.2.3"))
     ids = [one.id for one in SpoolReader(tmp_path).next_batch(100).records]
 
     await ship(tmp_path, records)
 
     kept = [orjson.loads(line)["id"] for line in (tmp_path / REJECTED).read_bytes().splitlines()]
     assert kept == ids[:1]
-    assert (await records.read("AuditEvent", ids[1]))["outcome"] == "0"
+    for one in ids[1:]:
+        assert (await records.read("AuditEvent", one))["outcome"] == "0"
 
 
 async def test_a_trail_that_was_shipped_is_the_same_in_the_store(tmp_path, spool, records, patient):
@@ -201,3 +203,21 @@ async def test_once_a_day_an_anchor_is_signed_kept_and_recorded(tmp_path, spool)
     assert kept.heads["web"].sequence == 1
     assert kinds.count(AuditEventKind.ANCHOR) == 1
     assert verify(tmp_path, [kept]).findings == []
+
+
+async def test_the_patients_whose_data_was_handed_out_are_in_the_trail(
+    everything, config, stored_patient, observation
+):
+    start = len(SpoolReader(config.audit_folder).next_batch(100_000).records)
+    patient = f"Patient/{stored_patient['id']}"
+    made = everything.post("Observation", json={**observation, "id": None}).json()
+    everything.get(f"Observation/{observation['id']}")
+    everything.get(f"Observation?patient={patient}")
+    everything.get(f"Observation?_id={observation['id']}&_include=Observation:patient")
+
+    new = SpoolReader(config.audit_folder).next_batch(100_000).records[start:]
+
+    created, read, searched, included = [one.record for one in new]
+    assert (created.resource, created.patient) == (f"Observation/{made['id']}", patient)
+    assert (read.resource, read.patient) == (f"Observation/{observation['id']}", patient)
+    assert searched.patients == included.patients == (patient,)
