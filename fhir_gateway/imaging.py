@@ -186,13 +186,24 @@ class Publisher:
         if current is None and answers[-1]["response"]["status"].startswith("200"):
             # Another writer created it between our search and now: read it and update that one.
             raise VersionConflict("the study was created meanwhile")
-        written = await self._records.read("ImagingStudy", _id_of(answers[-1]))
-        await reviews.bring(self._records, written, subject.flags)
-        await reviews.untag(self._records, written, subject.flags)
+        imaging_study_id = _id_of(answers[-1])
+        await self._settle(imaging_study_id, subject, current)
+        await self._pending.finish(summary.uid, mark, imaging_study_id, digest)
+        return True
+
+    async def _settle(
+        self, imaging_study_id: str, subject: Subject, current: dict[str, Any] | None
+    ) -> None:
+        """Bring what hangs on a study in line with it: reviews of doubts, links of reports."""
+        doubtful = bool(subject.flags) or reviews.is_flagged(current)
+        if not (doubtful or subject.orders):
+            return
+        written = await self._records.read("ImagingStudy", imaging_study_id)
+        if doubtful:
+            await reviews.bring(self._records, written, subject.flags)
+            await reviews.untag(self._records, written, subject.flags)
         if subject.orders:
             await carry_over(self._records, written)
-        await self._pending.finish(summary.uid, mark, written["id"], digest)
-        return True
 
     async def _moved(
         self, summary: StudySummary, subject: Subject, current: dict[str, Any]

@@ -19,6 +19,12 @@ SETTLED = "the records agree again"
 log = structlog.get_logger(__name__)
 
 
+def is_flagged(study: Resource | None) -> bool:
+    """Whether a stored study carries doubts."""
+    tags = (study or {}).get("meta", {}).get("tag", [])
+    return any(tag.get("system") == codes.PATIENT_FLAG for tag in tags)
+
+
 async def bring(records: Records, study: Resource, flags: Sequence[codes.Code]) -> None:
     """One Task per study that has doubts; it ends by itself when they are gone.
 

@@ -24,6 +24,8 @@ PATH_TYPES = (
     "Device",
     "Provenance",
     "Media",
+    "BodyStructure",
+    "DocumentReference",
     "Organization",
 )
 
