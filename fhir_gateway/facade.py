@@ -32,6 +32,7 @@ from fhir_gateway.config import MIB, GatewayConfig
 from fhir_gateway.grammar import Interaction, Judge
 from fhir_gateway.model import ModelSource
 from fhir_gateway.outcome import FHIR_JSON_UTF8, Refusal, fhir_response
+from fhir_gateway.quiet import keep_quiet, quiet_entries
 from fhir_gateway.searching import encode_query
 from fhir_gateway.upstream import Upstream, json_headers, store_away, stream
 from records import RecordsError
@@ -40,12 +41,6 @@ FORM = "application/x-www-form-urlencoded"
 FORM_UTF8 = f"{FORM}; charset=UTF-8"  # without the charset HAPI finds no non-ASCII value
 MAX_FORM_BYTES = MIB
 JSON_TYPES = frozenset({"application/fhir+json", "application/json", "application/json-patch+json"})
-QUIET = {
-    403: "the token does not grant this",
-    404: "no such resource",
-    409: "the resource is in use, or was changed meanwhile",
-    410: "no such resource",
-}
 OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 READABLE_BUNDLE_BYTES = 64 * MIB
 
@@ -168,7 +163,7 @@ class Facade:
             status = _mended_status(answer.status, "if-match" in headers)
             begun = await first_part(answer)
             await self._trail.record(caller, interaction, status, resource_in(begun))
-            _keep_quiet(caller, interaction, status)
+            keep_quiet(caller, interaction.resource_type, status)
         except BaseException:
             await stack.aclose()
             raise
@@ -242,6 +237,7 @@ class Facade:
     ) -> Response:
         headers = self._upstream.public_headers(answer)
         content = self._upstream.public_body(content)
+        keep_quiet(caller, searched.rstrip(COUNTED), answer.status)
         if answer.status == 200:
             bundle = orjson.loads(content)
             check_types(bundle, rights_of(caller), frozenset({searched.rstrip(COUNTED)}))
@@ -269,8 +265,11 @@ class Facade:
             for refusal in judged.refused.values():
                 await self.record_denial(request, caller, str(refusal))
             if status != 200:
+                for _, interaction in judged.allowed:
+                    keep_quiet(caller, interaction.resource_type, status)
                 return Response(content, status, headers=self._upstream.public_headers(answer))
-            merged = merge_batch(judged, orjson.loads(self._upstream.public_body(content)))
+            answered = quiet_entries(caller, orjson.loads(self._upstream.public_body(content)))
+            merged = merge_batch(judged, answered)
             check_types(
                 merged, rights_of(caller), frozenset(i.resource_type for _, i in judged.allowed)
             )
@@ -288,6 +287,7 @@ class Facade:
             content = await self._upstream.read_all(answer, 2 * self._config.max_body_bytes)
             if answer.status != 200:
                 await self.record(caller, interaction, answer.status)
+                keep_quiet(caller, "Binary", answer.status)
                 return Response(
                     content, answer.status, headers=self._upstream.public_headers(answer)
                 )
@@ -346,12 +346,6 @@ def _path(request: Request) -> str:
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-
-
-def _keep_quiet(caller: Caller, interaction: Interaction, status: int) -> None:
-    """The store's words on what is gone or in use name resources that are not for everybody."""
-    if status in QUIET and not caller.may_on_all(interaction.resource_type, "r"):
-        raise Refusal(404 if status == 410 else status, QUIET[status])
 
 
 def _mended_status(status: int, versioned: bool) -> int:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from access import AuditEventKind, Caller
 from access import Interaction as Letter
+from access.rights import rights_of
 from fhir_gateway.model import ServerModel
 from fhir_gateway.narrowing import Narrowing, Pairs
 from fhir_gateway.outcome import Refusal
@@ -67,6 +68,7 @@ class Judge:
         self._model = model
         self._searches = SearchGuard(caller, model)
         self._narrowing = Narrowing(caller, model)
+        self._rights = rights_of(caller)
 
     def judge(
         self,
@@ -106,7 +108,7 @@ class Judge:
 
     def need(self, resource_type: str, letter: Letter) -> None:
         """Refuse unless the caller's scopes grant this."""
-        if not self._caller.may(resource_type, letter):
+        if not self._rights.names(resource_type, letter):
             raise Refusal(403, f"the token grants no {resource_type}.{letter}")
 
     def inline_condition(self, resource_type: str, query: str) -> None:
@@ -225,15 +227,14 @@ class Judge:
     ) -> Interaction:
         path = "/".join(part for part in (kind, resource_id, name) if part)
         if name == "$validate" and method == "POST":
-            letters: tuple[Letter, ...] = ("r", "c", "u")
-            if not any(self._caller.may(kind, letter) for letter in letters):
+            if not self._rights.names(kind, "rcu"):
                 raise Refusal(403, f"the token grants nothing on {kind}")
             _only(pairs, VALIDATE_PARAMETERS)
             event = AuditEventKind.FHIR_READ
             return Interaction("POST", path, encode_query(pairs), kind, resource_id, "E", event)
         if name == "$everything" and kind == "Patient" and resource_id and method in READ_METHODS:
-            self.need("*", "r")  # it brings every type of the compartment
-            self.need("*", "s")
+            if not (self._caller.may("*", "r") and self._caller.may("*", "s")):
+                raise Refusal(403, "$everything needs *.rs: it brings every type")
             self._narrowing.read(kind, resource_id)
             _only(pairs, EVERYTHING_PARAMETERS)
             query, event = encode_query(pairs), AuditEventKind.FHIR_READ

@@ -67,7 +67,7 @@ class SearchGuard:
         Raises:
             Refusal: a type is not granted (403), or a parameter is not known here (400).
         """
-        if not self._caller.may(resource_type, "s"):
+        if not self._rights.names(resource_type, "s"):
             raise Refusal(403, f"searching {resource_type[:64]} is not granted")
         mended = [(name, self._checked(resource_type, name, value)) for name, value in pairs]
         return self._narrowing.search(resource_type, mended)
