@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -72,6 +73,11 @@ class Administration:
     async def thread(call: Callable[[], _T]) -> _T:
         """A blocking call off the event loop."""
         return await anyio.to_thread.run_sync(call)
+
+
+def typed(fields: Fields) -> Mapping[str, str]:
+    """What was typed, for a template; empty where nothing was."""
+    return defaultdict(str, fields)
 
 
 def stopped(status: int, text: str) -> Response:

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 from access.sessions import Session
 from authorization.clients import CODE, CREDENTIALS, KINDS, REFRESH, Client
 from authorization.errors import ClientError
-from authorization.pages.administration import Administration, Fields, stopped
+from authorization.pages.administration import Administration, Fields, stopped, typed
 from authorization.pages.rendering import go, page
 
 LIST = "/admin/clients"
@@ -116,7 +116,7 @@ class ClientsPage:
             user=session.user,
             csrf=session.csrf,
             clients=clients,
-            fields=fields,
+            fields=typed(fields),
             kinds=KINDS,
             problem=problem,
         )
@@ -135,7 +135,7 @@ class ClientsPage:
             user=session.user,
             csrf=session.csrf,
             client=client,
-            fields=fields,
+            fields=typed(fields),
             problem=problem,
             secret=secret,
         )

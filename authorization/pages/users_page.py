@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 from access.roles import MEANINGS, ROLES
 from access.sessions import Session
 from access.users import User, UserError, Users, normal
-from authorization.pages.administration import Administration, Fields, stopped
+from authorization.pages.administration import Administration, Fields, stopped, typed
 from authorization.pages.rendering import go, page
 
 LIST = "/admin/users"
@@ -112,7 +112,7 @@ class UsersPage:
             csrf=session.csrf,
             users=await self.office.thread(self.users.list),
             roles=MEANINGS,
-            fields=fields,
+            fields=typed(fields),
             problem=problem,
         )
 
@@ -126,7 +126,7 @@ class UsersPage:
             csrf=session.csrf,
             someone=someone,
             roles=MEANINGS,
-            fields=fields if fields is not None else _fields(someone),
+            fields=typed(fields if fields is not None else _fields(someone)),
             problem=problem,
         )
 
