@@ -49,12 +49,6 @@ from ui.login import Login
 
 log = structlog.get_logger(__name__)
 
-# What the pages of registered apps may do from a browser, and the headers that they may read.
-METHODS_OF_APPS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-READ_BY_APPS = (
-    "Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Location", "Content-Range",
-    "ETag", "Last-Modified", "Location", "Retry-After", "Warning", "WWW-Authenticate", "X-Progress",
-)  # fmt: skip
 OPTIONS: dict[str, Any] = {
     "access_log": False,  # its lines hold query strings: names, tokens
     "server_header": False,
@@ -144,10 +138,7 @@ def _add_authorization(
     pages = authorization.pages.site.make(apps, login.users, login.cookie, http)
     app.mount("/auth", authorization.app.create_app(apps, pages.steps))
     app.router.routes.extend(pages.administration)
-    origins = Origins(apps.clients, settings.http.cors_origins)
-    app.add_middleware(
-        RegisteredOrigins, origins=origins, methods=METHODS_OF_APPS, exposed=READ_BY_APPS
-    )
+    app.add_middleware(RegisteredOrigins, origins=Origins(apps.clients))
 
 
 def _ourselves(app: FastAPI, settings: Settings) -> httpx.AsyncClient:

@@ -13,6 +13,7 @@ from tests.imaging_access.people import B, levels
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 ORIGIN, FOREIGN = "https://viewer.example.org", "https://elsewhere.example.org"
+OCTETS = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 CAPABILITY = "http://fhir.org/argonaut/smart-imaging/capabilities/"
 
 
@@ -47,9 +48,9 @@ def test_a_viewer_works_with_the_header_alone_and_no_cookie_is_set(imaging, ann)
         answers = [
             app.get(f"{study}/series", params={"includefield": "all"}),
             app.get(f"{series}/metadata"),
-            app.get(f"{one}/frames/1", headers={"Accept": 'multipart/related; type="application/octet-stream"; transfer-syntax=*'}),
+            app.get(f"{one}/frames/1", headers={"Accept": OCTETS}),
             app.get(one, headers={"Accept": "application/dicom", "Range": "bytes=128-131"}),
-        ]  # fmt: skip
+        ]
         assert not app.cookies
 
     assert [one.status_code for one in answers] == [200, 200, 200, 206]
