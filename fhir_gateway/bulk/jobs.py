@@ -24,7 +24,7 @@ State = Literal["accepted", "running", "complete", "failed", "cancelled", "expir
 Role = Literal["output", "deleted", "error", "work"]
 
 LEASE_S = 10.0
-MOST_ATTEMPTS = 50
+MOST_ATTEMPTS = 20
 BUSY_S = 120.0
 FORGET_AFTER_DAYS = 7
 

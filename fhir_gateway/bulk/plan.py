@@ -6,7 +6,7 @@ the very same questions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -17,7 +17,7 @@ from fhir_gateway.bulk.files import Resource
 from fhir_gateway.bulk.parameters import written
 from fhir_gateway.bulk.request import ExportRequest
 from fhir_gateway.bulk.rules import rules_of
-from fhir_gateway.bulk.store import BEGINNING, Store, later
+from fhir_gateway.bulk.store import BEGINNING, Store, StoreRefused, later
 from fhir_gateway.outcome import Refusal
 from fhir_gateway.searching import Pairs, parse_query
 
@@ -35,12 +35,14 @@ class Plan:
         members: patients that it is limited to; None: no limit.
         late: those of them that joined the group after `_since`: theirs is written in full.
         types: types of which there is anything, in the request's order.
+        targets: types in the compartment whose Provenance comes with them.
     """
 
     at: str
     members: tuple[str, ...] | None
     late: frozenset[str]
     types: tuple[str, ...]
+    targets: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For the job's row; the time has a column of its own."""
@@ -49,6 +51,7 @@ class Plan:
             "members": self.members,
             "late": sorted(self.late),
             "types": self.types,
+            "targets": self.targets,
         }
 
     @classmethod
@@ -60,6 +63,7 @@ class Plan:
             None if members is None else tuple(members),
             frozenset(stored["late"]),
             tuple(stored["types"]),
+            tuple(stored["targets"]),
         )
 
 
@@ -118,12 +122,12 @@ def _of_patients(kind: str, ids: Sequence[str], plan: Plan) -> Iterator[Pairs]:
     for parameter in COMPARTMENT[kind]:
         yield [(parameter, references)]
     if kind == "Provenance":  # of what is in the compartment, not of patients alone
-        for target in plan.types:
-            for parameter in COMPARTMENT.get(target, {}) if target != kind else ():
+        for target in plan.targets:
+            for parameter in COMPARTMENT[target]:
                 yield [(f"target:{target}.{parameter}", references)]
 
 
-async def make_plan(request: ExportRequest, store: Store, registry: Store) -> Plan:
+async def make_plan(request: ExportRequest, caller: Caller, store: Store, registry: Store) -> Plan:
     """Look at the store and decide what is written.
 
     Args:
@@ -133,10 +137,26 @@ async def make_plan(request: ExportRequest, store: Store, registry: Store) -> Pl
     """
     at = await registry.now()
     members, late = await group_members(request, registry, at)
-    counted = [kind for kind in request.types if await store.count(kind, [])]
     if request.level == "patient" and request.patients is not None:
         members = request.patients
-    return Plan(at, members, late, tuple(counted))
+    targets: tuple[str, ...] = ()
+    if members is not None and "Provenance" in request.types:
+        # A search by what is referred to tells about that too, so it must be granted whole.
+        whole = [kind for kind in sorted(COMPARTMENT) if caller.may_on_all(kind, "s")]
+        targets = await _present_types([k for k in whole if k != "Provenance"], store)
+    return Plan(at, members, late, await _present_types(request.types, store), targets)
+
+
+async def _present_types(types: Iterable[str], store: Store) -> tuple[str, ...]:
+    """Those of some types of which there is anything."""
+    found = []
+    for kind in types:
+        try:
+            if await store.count(kind, []):
+                found.append(kind)
+        except StoreRefused:
+            found.append(kind)  # what is wrong with it is noted when its rows are asked for
+    return tuple(found)
 
 
 async def group_members(

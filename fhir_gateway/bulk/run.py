@@ -40,7 +40,7 @@ async def planned(job: Job, jobs: Jobs, store: Store, registry: Store) -> Plan:
     """The job's plan, made when the job has none yet."""
     if job.plan is not None:
         return Plan.from_json(job.plan)
-    plan = await make_plan(job.request, store, registry)
+    plan = await make_plan(job.request, job.caller, store, registry)
     expected = await _expected(job, plan, store) if plan.members is None else None
     await jobs.begin(job, datetime.fromisoformat(plan.at), plan.as_json(), expected)
     return plan
