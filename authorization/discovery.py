@@ -17,6 +17,7 @@ from authorization.narrowing import PLAIN
 from authorization.protocol import AUTH_METHODS, NONE
 
 SMART, OPENID = ".well-known/smart-configuration", ".well-known/openid-configuration"
+IMAGING = "http://fhir.org/argonaut/smart-imaging/capabilities/"
 # Each is proved by tests: docs/conformance/fhir-smart.md says by which.
 CAPABILITIES = (
     "launch-ehr",
@@ -39,9 +40,14 @@ CAPABILITIES = (
     "permission-v1",
     "permission-v2",
     "smart-imaging-access",
+    f"{IMAGING}app-launch",
+    f"{IMAGING}backend-services",
 )
 SCOPES = (
     *sorted(PLAIN),
+    "patient/ImagingStudy.rs",
+    "user/ImagingStudy.rs",
+    "system/ImagingStudy.rs",
     "patient/*.rs",
     "patient/*.cruds",
     "user/*.rs",
