@@ -25,13 +25,14 @@ COMMON_PARAMETERS = {
     "_security": "token",
     "_source": "uri",
 }
-# Lists of coordinates that HAPI 8.8 says it knows and answers with 500.
+# What HAPI 8.8 lists and cannot do: it answers with 500 or 400 (HAPI-1204).
 BROKEN_PARAMETERS = frozenset(
     {
-        "chromosome-variant-coordinate",
-        "chromosome-window-coordinate",
-        "referenceseqid-variant-coordinate",
-        "referenceseqid-window-coordinate",
+        ("DocumentReference", "relationship"),
+        ("MolecularSequence", "chromosome-variant-coordinate"),
+        ("MolecularSequence", "chromosome-window-coordinate"),
+        ("MolecularSequence", "referenceseqid-variant-coordinate"),
+        ("MolecularSequence", "referenceseqid-window-coordinate"),
     }
 )
 
@@ -56,7 +57,7 @@ class ServerModel:
             own = {
                 name: type_
                 for name, type_ in listed.items()
-                if not name.startswith("_") and name not in BROKEN_PARAMETERS
+                if not name.startswith("_") and (kind, name) not in BROKEN_PARAMETERS
             }
             parameters[kind] = own | COMMON_PARAMETERS
             # "Source:param" here means that this parameter of Source may point to this type.
