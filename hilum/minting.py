@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
+from access import AuditEventKind, AuditRecord, Caller
 from access.scopes import Scopes
 from hilum.settings import Settings
-from hilum.wiring import OPERATOR_CLIENT, token_authority
+from hilum.wiring import OPERATOR_CLIENT, audit_spool, token_authority
 
 LONGEST_S = 30 * 24 * 3600
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
@@ -48,7 +50,8 @@ def mint(
         raise ValueError(f"--scope {scope!r} grants nothing; an example: 'system/*.rs'")
     if patient is None and any(grant.context == "patient" for grant in grants):
         raise ValueError("a patient/ scope needs --patient, the id of a Patient")
-    return token_authority(settings).mint(
+    authority = token_authority(settings)
+    token = authority.mint(
         subject=subject,
         scope=scope,
         lifetime_s=seconds,
@@ -56,3 +59,23 @@ def mint(
         studies=studies,
         context=None if patient is None else {"patient": patient},
     )
+    _record(settings, authority.verify(token))
+    return token
+
+
+def _record(settings: Settings, caller: Caller) -> None:
+    """A token is power: who made which is in the audit trail."""
+    spool = audit_spool(settings, "operator")
+    try:
+        spool.record(
+            AuditRecord(
+                action="E",
+                event=AuditEventKind.TOKEN,
+                outcome="success",
+                caller=caller,
+                at=datetime.now(UTC),
+                detail="token by the command line",
+            )
+        )
+    finally:
+        spool.close()

@@ -250,7 +250,7 @@ def _clients(dsn: str) -> Clients:
     return Clients(dsn)
 
 
-def _standing(dsn: str, client_id: str, scopes: str) -> str | None:
+def standing(dsn: str, client_id: str, scopes: str) -> str | None:
     """What a client may still have of the scopes with which it subscribed."""
     if client_id == OPERATOR_CLIENT:
         return None  # in no register
@@ -291,7 +291,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
             private_networks=settings.subscriptions.private_networks,
             plain_http=settings.subscriptions.plain_http,
             per_client=settings.subscriptions.per_client,
-            standing=partial(_standing, database_url(settings)),
+            standing=partial(standing, database_url(settings)),
         ),
         quiet_s=settings.publish.quiet_s,
         organization=settings.reports.institution,

@@ -54,6 +54,8 @@ class Login:
     audit: AuditSpool
     # Of the threads that check passwords: a crowd here must not hold up the other doors.
     turns: anyio.CapacityLimiter
+    # What the link to the other identity provider says; None: there is none.
+    elsewhere: str | None = None
 
     def routes(self) -> list[BaseRoute]:
         """The routes, at the root of the site."""
@@ -116,7 +118,8 @@ class Login:
             page = render("logout.html", user=session.user, csrf=session.csrf)
             return HTMLResponse(page, status_code=403, headers=FORM_HEADERS)
         await self._in_thread(self.sessions.close, token)
-        self._record(_caller(request, session.user.username), "success", "signed out")
+        caller = _caller(request, session.user.username)
+        self._record(caller, "success", "signed out", AuditEventKind.LOGOUT)
         response = _go(LOGIN)
         self.cookie.take(response)
         # The viewer keeps filters of its study list, which may hold names.
@@ -130,6 +133,7 @@ class Login:
             target=target,
             problem=problem,
             nonce=nonce,
+            elsewhere=self.elsewhere,
             empty=await self._in_thread(self._is_empty),
         )
         response = HTMLResponse(page, status_code=status, headers=FORM_HEADERS)
@@ -158,11 +162,17 @@ class Login:
         known = any(user.username == name for user in self.users.list())
         self._record(_caller(request, name if known else "unknown user"), "minor", str(error))
 
-    def _record(self, caller: Caller, outcome: Literal["success", "minor"], detail: str) -> None:
+    def _record(
+        self,
+        caller: Caller,
+        outcome: Literal["success", "minor"],
+        detail: str,
+        event: AuditEventKind = AuditEventKind.LOGIN,
+    ) -> None:
         self.audit.record(
             AuditRecord(
                 action="E",
-                event=AuditEventKind.LOGIN,
+                event=event,
                 outcome=outcome,
                 caller=caller,
                 at=datetime.now(UTC),
@@ -171,9 +181,15 @@ class Login:
         )
 
 
-def make(users: Users, sessions: Sessions, cookie: Cookie, audit: AuditSpool) -> Login:
-    """The forms of a site."""
-    return Login(users, sessions, cookie, audit, anyio.CapacityLimiter(4))
+def make(
+    users: Users,
+    sessions: Sessions,
+    cookie: Cookie,
+    audit: AuditSpool,
+    elsewhere: str | None = None,
+) -> Login:
+    """The forms of a site; `elsewhere` names the other identity provider, if there is one."""
+    return Login(users, sessions, cookie, audit, anyio.CapacityLimiter(4), elsewhere)
 
 
 def signed_in(request: Request) -> User | None:

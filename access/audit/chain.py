@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from dataclasses import dataclass
@@ -85,6 +86,24 @@ def mend(folder: Path, chain: str) -> tuple[Head, Torn | None]:
                 torn = (len(rest), digest_of(rest))
     head = _head(files, start)
     return head, Torn(head.sequence, *torn) if torn else None
+
+
+def lock_path(folder: Path, chain: str) -> Path:
+    """The file whose lock the process that writes to a chain holds."""
+    return folder / f"{chain}.lock"
+
+
+def is_in_use(folder: Path, chain: str) -> bool:
+    """Whether a living process writes to a chain."""
+    path = lock_path(folder, chain)
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from access.audit.record import AuditEventKind, AuditRecord
 
 WINDOW_S = 60.0
-EACH = 20  # records of one address in a window
-ALL = 100  # records of all addresses in a window
+EACH = 50  # records of one address in a window
+ALL = 200  # records of all addresses in a window
 ADDRESSES = 200  # addresses that are counted apart
 OTHERS = "other addresses"
 

@@ -149,7 +149,8 @@ class AuditSpool:
         number = 1
         while True:
             name = self._source if number == 1 else f"{self._source}+{number}"
-            handle = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            path = chains.lock_path(self._folder, name)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return handle, name

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from access.audit.anchor import Anchor
-from access.audit.chain import chains, name_parts, retired
+from access.audit.chain import chains, is_in_use, name_parts, retired
 from access.audit.record import (
     START,
     AuditEventKind,
@@ -99,6 +99,8 @@ class _Walk:
         with path.open("rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
+                    if is_in_use(path.parent, self._chain):
+                        break  # it is being written
                     text = f"{len(line)} bytes of a half-written record at the end of {path.name}"
                     self._find("torn", expected, expected, text)
                     break

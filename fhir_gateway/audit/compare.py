@@ -26,27 +26,52 @@ OURS = "Hilum "  # how AuditEvent.source.observer of our own begins
 async def compare(folder: Path, store: Records) -> AsyncIterator[Finding]:
     """Records that the store lacks or has otherwise, and events of ours that no record stands for.
 
-    What is not shipped yet is not missed. Events from before the first record that is still in
-    the spool are not judged, nor are those of other machines.
+    Both may be in use meanwhile. What is not shipped yet is not missed. Events from before the
+    first record that is still in the spool are not judged, nor are those of other machines.
     """
-    waiting = {one.id for one in SpoolReader(folder).next_batch(1_000_000).records}
-    refused = _refused(folder)
     known: set[str] = set()
+    missing: list[SpooledRecord] = []
     for page in _pages(records(folder)):
-        wanted = [one for one in page if one.id not in waiting]
         known |= {one.id for one in page}
-        found = await _stored(store, [one.id for one in wanted])
-        for one in wanted:
-            if one.id not in found and one.id not in refused:
-                yield _finding(one, "missing in the store")
-            elif one.id in found and not _same(found[one.id], one):
+        found = await _stored(store, page)
+        for one in page:
+            if one.id not in found:
+                missing.append(one)
+            elif not _same(found[one.id], one):
                 yield _finding(one, "changed in the store")
+    async for finding in _missing(folder, store, missing):
+        yield finding
+    async for finding in _unknown(folder, store, known):
+        yield finding
+
+
+async def _missing(
+    folder: Path, store: Records, missing: list[SpooledRecord]
+) -> AsyncIterator[Finding]:
+    # What is not waiting now was shipped before now, so that a second look must find it.
+    excused = {one.id for one in SpoolReader(folder).next_batch(1_000_000).records}
+    excused |= _refused(folder)
+    for page in _pages(one for one in missing if one.id not in excused):
+        found = await _stored(store, page)
+        for one in page:
+            if one.id not in found:
+                yield _finding(one, "missing in the store")
+
+
+async def _unknown(folder: Path, store: Records, known: set[str]) -> AsyncIterator[Finding]:
     since = _since(folder)
-    if since is not None:
-        async for event in store.pages("AuditEvent", {"date": f"gt{since}", "_count": PAGE}):
-            if _is_of_this_machine(event) and event["id"] not in known:
-                text = f"AuditEvent/{event['id']} in the store is of no record in the spool"
-                yield Finding("store", "unknown", 0, 0, text)
+    if since is None:
+        return
+    strange = []
+    async for event in store.pages("AuditEvent", {"date": f"gt{since}", "_count": PAGE}):
+        if _is_of_this_machine(event) and event["id"] not in known:
+            strange.append(str(event["id"]))
+    # Some may have been written since we read the spool.
+    written = {one.id for one in records(folder)} if strange else set()
+    for one in strange:
+        if one not in written:
+            text = f"AuditEvent/{one} in the store is of no record in the spool"
+            yield Finding("store", "unknown", 0, 0, text)
 
 
 def _since(folder: Path) -> str | None:
@@ -66,10 +91,9 @@ def _is_of_this_machine(event: dict[str, Any]) -> bool:
     return ours and socket.gethostname() in hosts
 
 
-async def _stored(store: Records, ids: list[str]) -> dict[str, dict[str, Any]]:
-    if not ids:
-        return {}
-    found = await store.search("AuditEvent", {"_id": ",".join(ids), "_count": PAGE})
+async def _stored(store: Records, page: list[SpooledRecord]) -> dict[str, dict[str, Any]]:
+    ids = ",".join(one.id for one in page)
+    found = await store.search("AuditEvent", {"_id": ids, "_count": PAGE})
     return {one["id"]: one for one in found}
 
 
