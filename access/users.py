@@ -108,12 +108,15 @@ class Users:
         with self._open() as connection:
             _insert(connection, user, kept, None)
 
-    def sign_in_from(self, origin: str, user: User) -> User:
+    def sign_in_from(self, origin: str, user: User) -> tuple[User, bool]:
         """The user that another identity provider vouches for, added or brought up to date.
 
         Args:
             origin: issuer and subject there: what the user is known by from now on.
             user: as the provider describes them; the name counts at the first time only.
+
+        Returns:
+            The user, and whether they may do other things now than before.
 
         Raises:
             UserError: somebody else has the name here.
@@ -125,15 +128,16 @@ class Users:
             ).fetchone()
             if row is None:
                 _insert(connection, user, _NO_PASSWORD, origin)
-                return user
+                return user, False
             known = replace(user, username=row[0])
             if row[1]:
                 raise LoginRefused
             before = _find(connection, known.username)
             _update(connection, known)
-            if before is None or _rights(before) != _rights(known):
+            has_changed = before is None or _rights(before) != _rights(known)
+            if has_changed:
                 _end_sessions(connection, known.username)
-            return known
+            return known, has_changed
 
     def list(self) -> list[User]:
         """All users by name."""

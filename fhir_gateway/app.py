@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from access import AuditSpool, TokenAuthority
+from access.http import OwnTokens, Verifier
 from access.internal_rights import NOTHING
 from fhir_gateway.bulk.door import BulkDoor, is_group_id
 from fhir_gateway.bulk.jobs import Jobs
@@ -41,15 +42,27 @@ EXPOSED_HEADERS = (
 ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
-def create_app(config: GatewayConfig, authority: TokenAuthority, audit: AuditSpool) -> FastAPI:
-    """The door; its connections are opened by its lifespan."""
+def create_app(
+    config: GatewayConfig,
+    authority: TokenAuthority,
+    audit: AuditSpool,
+    verifier: Verifier | None = None,
+) -> FastAPI:
+    """The door; its connections are opened by its lifespan.
+
+    Args:
+        config: of the door.
+        authority: who signs our tokens.
+        audit: where it is written down.
+        verifier: tells whom tokens speak for. Default: ours alone count.
+    """
     records = Records(
         config.records_url, config.grants.credentials(NOTHING), timeout_s=15.0, attempts=2
     )
     models = ModelSource(records)
     upstream = Upstream(config)
     pool = make_pool(config.dsn)
-    facade = Facade(config, authority, audit, models, upstream)
+    facade = Facade(config, verifier or OwnTokens(authority), audit, models, upstream)
     jobs = Jobs(pool)
     exports = BulkService(config.exports, upstream, jobs)
     bulk = BulkDoor(config.exports, facade, models, upstream, jobs, exports)

@@ -18,11 +18,11 @@ from access import (
     AuditSpool,
     Caller,
     Forbidden,
-    TokenAuthority,
     Unauthorized,
+    Undecided,
 )
 from access.audit import AuditUnavailable
-from access.http import OwnTokens, caller_of
+from access.http import Verifier, caller_of
 from access.rights import rights_of
 from fhir_gateway import docref
 from fhir_gateway.audit.door import DoorTrail
@@ -53,13 +53,13 @@ class Facade:
     def __init__(
         self,
         config: GatewayConfig,
-        authority: TokenAuthority,
+        verifier: Verifier,
         audit: AuditSpool,
         models: ModelSource,
         upstream: Upstream,
     ) -> None:
         self._config = config
-        self._verifier = OwnTokens(authority)
+        self._verifier = verifier
         self._trail = DoorTrail(audit)
         self._models = models
         self._upstream = upstream
@@ -101,6 +101,8 @@ class Facade:
             raise Refusal(401, str(error), headers=headers) from error
         except Forbidden as error:
             raise Refusal(403, str(error)) from error
+        except Undecided as error:
+            raise Refusal(503, str(error), headers={"Retry-After": "5"}) from error
         if caller.studies is not None:
             raise Refusal(403, "a token limited to studies is good for DICOMweb only")
         return caller

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from hilum.event_sections import Audit, Subscriptions
+from hilum.identity_sections import External, Federation
 from hilum.routing_sections import ForwardRule, PriorsRule, Retrieve
 from hilum.sections import (
     CHECKOUT,
@@ -68,6 +69,10 @@ class Settings(BaseSettings):
     http: Http = Http()
     login: Login = Login()
     authorization: Authorization = Authorization()
+    federation: Federation = Federation()
+    external: tuple[External, ...] = Field(
+        (), description="EHRs whose access tokens are accepted ([[external]])."
+    )
     dimse: Dimse = Dimse()
     database: Database = Database()
     hapi: Hapi = Hapi()
@@ -214,5 +219,6 @@ def _variables(model: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
 def _plain(item: object) -> object:
     """A table in a list as JSON has it."""
     if isinstance(item, BaseModel):
-        return item.model_dump(mode="json")
+        secrets = {n: v.get_secret_value() for n, v in item if isinstance(v, SecretStr)}
+        return {**item.model_dump(mode="json"), **secrets}
     raise TypeError(f"{type(item).__name__} in a setting")

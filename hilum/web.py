@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
 
 import authorization.app
 import authorization.discovery
@@ -31,16 +32,20 @@ import reports.hook
 import ui.landing
 import ui.login
 import ui.ohif
+from access.audit import AuditSpool
 from access.browser import Cookie, WithSession, caller_by_session, session_of
 from access.caller import Caller
-from access.http import OwnTokens, Verifier, caller_of
+from access.http import Verifier, caller_of
 from access.revocation import Revocations
+from access.sessions import Sessions
+from access.tokens import TokenAuthority
 from access.users import Users
 from archive import Archive
 from authorization.app import AuthorizationServer
 from authorization.cors import Origins, RegisteredOrigins
+from authorization.trust.provider import Provider
 from fhir_gateway.services import Services
-from hilum import queue_schema, wiring
+from hilum import queue_schema, trusting, wiring
 from hilum.ordering import ordering
 from hilum.settings import Settings
 from hilum.tls_listener import context_of, listening
@@ -86,12 +91,12 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     gateway = wiring.gateway_config(settings)
     services = Services(gateway, archive, gateway.audit_folder, ordering(settings, queue))
     sessions = wiring.sessions(settings)
-    login = ui.login.make(Users(gateway.dsn), sessions, Cookie(settings.base_url), audit)
-    apps = authorization.app.create_server(
-        wiring.authorization_config(settings), authority, login.users, sessions, login.cookie, audit
-    )
-    fhir = fhir_gateway.app.create_app(gateway, authority, audit)
-    authenticate = _authenticator(OwnTokens(authority), login.cookie)
+    login = _login(settings, sessions, audit)
+    apps = _apps(settings, authority, login)
+    ours = _ourselves(settings, lambda: app)
+    verifier = trusting.verifier(settings, authority, ours)
+    fhir = fhir_gateway.app.create_app(gateway, authority, audit, verifier)
+    authenticate = _authenticator(verifier, login.cookie)
     access = fhir_gateway.study_access.make(gateway, archive)
     limits = wiring.dicomweb_config(settings)
     pixels = dicomweb.app.create_app(archive, authenticate, audit, limits, access)
@@ -114,7 +119,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_hooks(app, settings, queue)
     _add_health(app, settings, services)
-    _add_authorization(app, settings, apps, login)
+    _add_authorization(app, settings, apps, login, ours)
     fhir_gateway.app.mount(app, fhir)
     app.router.routes.extend([Mount("/dicomweb", pixels), pixels.state.wado])
     _add_pages(app, settings, services, login)
@@ -129,21 +134,46 @@ def _add_hooks(app: FastAPI, settings: Settings, queue: procrastinate.App) -> No
     app.include_router(fhir_gateway.orders.hook.router(wiring.database_url(settings), secret))
 
 
+def _apps(settings: Settings, authority: TokenAuthority, login: Login) -> AuthorizationServer:
+    """The authorization server; its people are those of the login page."""
+    config = wiring.authorization_config(settings)
+    return authorization.app.create_server(
+        config, authority, login.users, login.sessions, login.cookie, login.audit
+    )
+
+
+def _login(settings: Settings, sessions: Sessions, audit: AuditSpool) -> Login:
+    """The login page, which also leads to the other identity provider if there is one."""
+    users, cookie = Users(wiring.database_url(settings)), Cookie(settings.base_url)
+    provider = trusting.federation_config(settings)
+    return ui.login.make(users, sessions, cookie, audit, provider.label if provider else None)
+
+
 def _add_authorization(
-    app: FastAPI, settings: Settings, apps: AuthorizationServer, login: Login
+    app: FastAPI,
+    settings: Settings,
+    apps: AuthorizationServer,
+    login: Login,
+    http: httpx.AsyncClient,
 ) -> None:
     """The authorization server, its discovery and its pages; to stand before the FHIR door."""
     app.router.routes.extend(authorization.discovery.routes(apps.config))
-    http = _ourselves(app, settings)
     pages = authorization.pages.site.make(apps, login.users, login.cookie, http)
     app.mount("/auth", authorization.app.create_app(apps, pages.steps))
     app.router.routes.extend(pages.administration)
+    provider = trusting.federation_config(settings)
+    if provider is not None:
+        app.router.routes.extend(pages.federated(Provider(provider), login.sessions))
     app.add_middleware(RegisteredOrigins, origins=Origins(apps.clients))
 
 
-def _ourselves(app: FastAPI, settings: Settings) -> httpx.AsyncClient:
-    """Reaches our own doors without a network: for pages that show what their user may see."""
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+def _ourselves(settings: Settings, application: Callable[[], FastAPI]) -> httpx.AsyncClient:
+    """Reaches our own doors without a network: for what is looked up in somebody's name."""
+
+    async def doors(scope: Scope, receive: Receive, send: Send) -> None:
+        await application()(scope, receive, send)
+
+    transport = httpx.ASGITransport(app=doors, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url=settings.base_url)
 
 

@@ -9,6 +9,7 @@ import httpx
 from starlette.routing import BaseRoute
 
 from access.browser import Cookie
+from access.sessions import Sessions
 from access.users import Users
 from authorization.app import AuthorizationServer
 from authorization.chart import Chart
@@ -23,6 +24,8 @@ from authorization.pages.launching import Launching
 from authorization.pages.steps import Steps
 from authorization.pages.style import Style
 from authorization.pages.users_page import UsersPage
+from authorization.trust.federated import Federated
+from authorization.trust.provider import Provider
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,16 @@ class Pages:
 
     steps: list[BaseRoute]
     administration: list[BaseRoute]
+    door: Door
+    users: Users
+    endings: Endings
+
+    def federated(self, provider: Provider, sessions: Sessions) -> list[BaseRoute]:
+        """The routes by which people sign in at another provider, at the root of the site."""
+        door = self.door
+        return Federated(
+            provider, self.users, sessions, self.endings, door.cookie, door.audit
+        ).routes()
 
 
 def make(
@@ -63,4 +76,7 @@ def make(
     return Pages(
         [*steps.routes(), *launching.routes(), *style.routes(), *apps.routes()],
         [*ClientsPage(office).routes(), *UsersPage(office, users).routes()],
+        door,
+        users,
+        endings,
     )

@@ -15,6 +15,7 @@ from authorization.pages.administration import Administration, Fields, stopped, 
 from authorization.pages.rendering import go, page
 
 LIST = "/admin/users"
+_EMPTY: Fields = {"role": "viewer"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class UsersPage:
 
     async def list(self, request: Request) -> Response:
         """All users, and a form for one more."""
-        return await self.office.look(request, lambda session: self._list(session, {}, ""))
+        return await self.office.look(request, lambda session: self._list(session, _EMPTY, ""))
 
     async def add(self, request: Request) -> Response:
         """Add a user with a first password."""

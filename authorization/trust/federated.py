@@ -1,0 +1,160 @@
+"""`/login/federated`: signing in at another provider, and coming back with a session."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import anyio.to_thread
+import psycopg
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from access.audit import AuditEventKind, AuditRecord, AuditSpool
+from access.browser import Cookie
+from access.caller import Caller
+from access.errors import AccessError
+from access.http import address_of
+from access.sessions import Sessions
+from access.users import User, Users
+from authorization.ending import Endings
+from authorization.pages.rendering import go, page
+from authorization.trust.provider import Provider, ProviderError, user_of
+
+log = structlog.get_logger(__name__)
+
+START, BACK = "/login/federated", "/login/federated/back"
+_OPEN_S = 10 * 60
+
+
+@dataclass(frozen=True)
+class Federated:
+    """Both routes, and what they work on."""
+
+    provider: Provider
+    users: Users
+    sessions: Sessions
+    endings: Endings
+    cookie: Cookie
+    audit: AuditSpool
+
+    def routes(self) -> list[BaseRoute]:
+        """The routes, at the root of the site."""
+        return [
+            Route(START, self.start, methods=["GET"]),
+            Route(BACK, self.back, methods=["GET"]),
+        ]
+
+    async def start(self, request: Request) -> Response:
+        """Send the browser to the provider; it keeps what the answer is held against."""
+        state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
+        try:
+            url = await self.provider.authorize_url(state, nonce, challenge.decode().rstrip("="))
+        except ProviderError as error:
+            return _stopped(503, str(error))
+        target = request.query_params.get("next", "/")
+        kept = ".".join((state, nonce, verifier, _packed(target)))
+        response = go(url)
+        # Lax: the way back comes from another site.
+        response.set_cookie(
+            self._name,
+            kept,
+            path="/",
+            httponly=True,
+            samesite="lax",
+            secure=self.cookie.secure,
+            max_age=_OPEN_S,
+        )
+        return response
+
+    async def back(self, request: Request) -> Response:
+        """Check the answer, begin a session, go where the user wanted to."""
+        kept = request.cookies.get(self._name, "").split(".")
+        given = request.query_params
+        if len(kept) != 4 or not hmac.compare_digest(
+            kept[0].encode(), given.get("state", "").encode()
+        ):
+            return await self._refused(request, 400, "this sign-in is not one of this browser")
+        if given.get("iss", self.provider.config.issuer) != self.provider.config.issuer:
+            return await self._refused(request, 400, "another provider answered")
+        if "error" in given or "code" not in given:
+            return await self._refused(request, 403, "the provider did not sign you in")
+        try:
+            claims = await self.provider.claims(given["code"], kept[2], kept[1])
+            user = user_of(self.provider.config, claims)
+            before = self.cookie.read(request)
+            origin = f"{self.provider.config.issuer} {claims['sub']}"
+            user, token = await anyio.to_thread.run_sync(lambda: self._enter(origin, user, before))
+        except ProviderError as error:
+            return await self._refused(request, 403, str(error))
+        except AccessError as error:
+            return await self._refused(request, 403, str(error))
+        except psycopg.Error as error:
+            log.error("nobody signed in", error=type(error).__name__)
+            return _stopped(503, "the database is away; please try again in a moment")
+        self._record(user.caller(client="browser", address=address_of(request)), "success", "")
+        # A page of ours: a redirect out of another site would come without our strict cookies.
+        response = go(_local(_unpacked(kept[3])))
+        self.cookie.give(response, token)
+        response.delete_cookie(self._name, path="/", secure=self.cookie.secure)
+        return response
+
+    def _enter(self, origin: str, user: User, before: str | None) -> tuple[User, str]:
+        known, has_changed = self.users.sign_in_from(origin, user)
+        if has_changed:
+            self.endings.of_user(known.username)
+        return known, self.sessions.open(known, before)
+
+    async def _refused(self, request: Request, status: int, why: str) -> Response:
+        caller = Caller("unknown user", "user", client="browser", address=address_of(request))
+        self._record(caller, "minor", why)
+        response = _stopped(status, why)
+        response.delete_cookie(self._name, path="/", secure=self.cookie.secure)
+        return response
+
+    def _record(self, caller: Caller, outcome: Literal["success", "minor"], why: str) -> None:
+        detail = f"signed in at another provider{f': {why}' if why else ''}"
+        self.audit.record(
+            AuditRecord(
+                action="E",
+                event=AuditEventKind.LOGIN,
+                outcome=outcome,
+                caller=caller,
+                at=datetime.now(UTC),
+                detail=detail,
+            )
+        )
+
+    @property
+    def _name(self) -> str:
+        return f"{self.cookie.name}-federated"
+
+
+def _packed(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()[:2_000]).decode().rstrip("=")
+
+
+def _unpacked(text: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    except ValueError:
+        return "/"
+
+
+def _local(target: str) -> str:
+    """The target if it is a page of this site, else the first page."""
+    is_path = target.startswith("/") and not target.startswith("//")
+    return target if is_path and target.isprintable() and "\\" not in target else "/"
+
+
+def _stopped(status: int, text: str) -> Response:
+    sentence = f"{text[:1].upper()}{text[1:]}."
+    return page("stopped.html", status, title="You are not signed in", text=sentence)
