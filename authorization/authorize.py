@@ -13,7 +13,9 @@ from authorization.grants import CHALLENGE, METHOD
 from authorization.narrowing import narrow
 from authorization.requests import Requests, back
 
-MAX_STATE_BYTES = 8 * 1024
+# Whatever is asked is kept for ten minutes, also when nobody ever answers.
+MAX_STATE_BYTES = MAX_SCOPE_BYTES = 8 * 1024
+MAX_VALUE_BYTES = 2 * 1024
 _REFRESHING = ("online_access", "offline_access")
 
 
@@ -119,6 +121,8 @@ def _values(found: Mapping[str, bytes]) -> dict[str, str]:
             raise _Broken("invalid_request", "a parameter is not UTF-8") from None
         if "\0" in values[name]:
             raise _Broken("invalid_request", "a parameter holds a NUL")
+        if len(value) > (MAX_SCOPE_BYTES if name == "scope" else MAX_VALUE_BYTES):
+            raise _Broken("invalid_request", "a parameter is too long")
     return values
 
 

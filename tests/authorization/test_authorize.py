@@ -152,8 +152,12 @@ def test_a_request_without_state_is_refused(site, app):
         ({"request_uri": "https://x.example"}, "request_uri_not_supported"),
         ({"prompt": "none"}, "interaction_required"),
         ({"nonce": "a\0b"}, "invalid_request"),
+        ({"nonce": "x" * 3000}, "invalid_request"),
+        ({"launch": "x" * 3000}, "invalid_request"),
+        ({"scope": "user/*.rs " * 1000}, "invalid_request"),
+        ({"state": "x" * 9000}, "invalid_request"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_each_wrong_parameter_has_its_error(site, app, changes, error):
     asked = site.ask(app, **{"scope": "user/*.rs", **changes})
