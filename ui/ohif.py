@@ -98,11 +98,6 @@ def viewer_configuration(dicomweb_base: str) -> dict[str, object]:
         "maxNumRequests": {"interaction": 100, "thumbnail": 5, "prefetch": 25},
         "showErrorDetails": "production",
         "investigationalUseDialog": {"option": "never"},
-        # OHIF exports Label Map Segmentation by default, which highdicom cannot read; the
-        # bitmap mode writes the BINARY Segmentation every reader knows.
-        "segmentation": {
-            "store": {"defaultMode": "bitmap", "transferSyntaxUID": "1.2.840.10008.1.2.1"}
-        },
         "defaultDataSourceName": "hilum",
         "dataSources": [
             {
@@ -138,6 +133,11 @@ def _data_source(dicomweb_base: str) -> dict[str, object]:
     return {
         "friendlyName": "Hilum",
         "name": "hilum",
+        # OHIF saves Label Map Segmentation by default; the bitmap mode writes the BINARY
+        # Segmentation that every reader knows.
+        "segmentation": {
+            "store": {"defaultMode": "bitmap", "transferSyntaxUID": "1.2.840.10008.1.2.1"}
+        },
         "qidoRoot": dicomweb_base,
         "wadoRoot": dicomweb_base,
         "wadoUriRoot": dicomweb_base,

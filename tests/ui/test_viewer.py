@@ -11,7 +11,6 @@ from tests.dicomweb.server import file_of
 from tests.fixtures.browser import Watched
 from tests.ui.conftest import BUNDLE, PASSWORD
 from tests.ui.phantom import mr_series, pdf_of, report_of, segmentation_of
-from ui.ohif import viewer_configuration
 
 needs_bundle = pytest.mark.skipif(
     not (BUNDLE / "index.html").is_file(),
@@ -173,10 +172,3 @@ def test_a_server_without_the_bundle_says_so(root):
 
     assert answer.status_code == 503
     assert "make" in answer.text and "npm" in answer.text
-
-
-def test_the_configuration_exports_segmentations_that_others_can_read():
-    config = viewer_configuration("/dicomweb")
-
-    assert config["segmentation"]["store"]["defaultMode"] == "bitmap"
-    assert config["routerBasename"] == "/ohif"
