@@ -34,11 +34,14 @@ def parse_query(text: str | bytes) -> Pairs:
     """Name and value pairs of a query string or form, strictly UTF-8."""
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
-        return parse_qsl(
+        pairs = parse_qsl(
             decoded, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
         )
     except (ValueError, UnicodeDecodeError) as error:
         raise Refusal(400, "the query is not valid UTF-8 or has too many fields") from error
+    if any(not char.isprintable() for pair in pairs for part in pair for char in part):
+        raise Refusal(400, "the query holds control characters")  # a NUL breaks the store's SQL
+    return pairs
 
 
 def encode_query(pairs: Pairs) -> str:
