@@ -91,9 +91,12 @@ class Scopes:
 
     @property
     def context(self) -> Context:
-        """`user` or `patient` when every grant is of that context, else `system`."""
-        contexts = {grant.context for grant in self.grants}
-        return contexts.pop() if len(contexts) == 1 else "system"
+        """`patient` or `system` when every grant is of that context; a mixture is a user's.
+
+        A backend's tokens hold `system/` scopes and no others. Without any grant: `system`.
+        """
+        contexts = {grant.context for grant in self.grants} or {"system"}
+        return contexts.pop() if len(contexts) == 1 else "user"
 
     def __str__(self) -> str:
         """The scope string that grants this and nothing else."""

@@ -174,3 +174,17 @@ def test_who_may_on_all_has_no_limit_of_any_kind(text, kind, letter):
         if caller.may_on_all(kind, letter):
             assert "?" not in text and not text.startswith("patient/")
             assert caller is clinician or text.startswith("system/")
+
+
+@pytest.mark.parametrize(
+    ("text", "context"),
+    [
+        ("patient/*.rs", "patient"),
+        ("user/*.rs", "user"),
+        ("system/*.rs", "system"),
+        ("patient/*.rs user/Practitioner.r", "user"),
+        ("openid", "system"),
+    ],
+)
+def test_a_mixture_of_a_persons_scopes_is_a_persons_and_no_machines(text, context):
+    assert Scopes.parse(text).context == context
