@@ -73,6 +73,10 @@ PICKER = _worker("picker", _on("rs", "Encounter", "ImagingStudy", "Patient"))
 # Finds the members of a group that is exported; the rows are asked for with the client's rights.
 EXPORTER = _worker("export", _on("rs", "Group"))
 
+# Finds what changed while an export ran, for clients with granular scopes: ids and version numbers
+# only; each resource is then read with the client's rights.
+EXPORT_HISTORY = _worker("export-history", Rule(letters="rs"))
+
 # Tells subscribers of topics what has happened.
 NOTIFIER = _worker("notifier", Rule(letters="rs"), _on("u", "Subscription"))
 

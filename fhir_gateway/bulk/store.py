@@ -18,7 +18,8 @@ import orjson
 import structlog
 
 from access import Caller
-from access.internal_rights import EXPORTER
+from access.grants import Rights
+from access.internal_rights import EXPORT_HISTORY, EXPORTER
 from access.rights import rights_of
 from fhir_gateway.bulk.files import Resource
 from fhir_gateway.bulk.parameters import written
@@ -80,6 +81,7 @@ class Store:
         meanwhile: Callable[[], Awaitable[None]],
     ) -> None:
         self._upstream = upstream
+        self._caller = caller
         self._limited = caller is not None and caller.limited
         # Totals stay inside: they tell which types have rows, and how far an export is.
         self._rights = EXPORTER if caller is None else replace(rights_of(caller), counts=True)
@@ -99,12 +101,7 @@ class Store:
 
     async def read(self, kind: str, resource_id: str) -> Resource | None:
         """One resource; None when there is none (any more), or none for this client."""
-        try:
-            return await self._ask("GET", f"{kind}/{resource_id}", [])
-        except StoreRefused as refused:
-            if refused.status in (403, 404, 410):
-                return None
-            raise
+        return await self._one(f"{kind}/{resource_id}", [])
 
     async def version(self, kind: str, resource_id: str, number: int) -> Resource | None:
         """One version of a resource; None as in `read`."""
@@ -113,22 +110,35 @@ class Store:
     async def as_of(self, kind: str, resource_id: str, moment: str) -> Version | None:
         """The version that was the newest at a moment; None when there was none."""
         pairs = [("_at", f"le{moment}"), ("_count", "1")]
-        bundle = await self._ask("GET", f"{kind}/{resource_id}/_history", pairs)
-        return next(iter(_versions(bundle)), None)
+        bundle = await self._one(f"{kind}/{resource_id}/_history", pairs)
+        return next(iter(_versions(bundle)), None) if bundle else None
 
     async def history(self, kind: str, pairs: Pairs) -> AsyncIterator[list[Version]]:
         """Versions of all resources of a type, newest first.
 
-        New versions push older ones to later pages, so one may come twice; none is left out.
+        New versions push older ones to later pages, so one may come twice; none is left out. To a
+        client that may see a part of the type only, ids and numbers are told, and no resource.
         """
         offset, size = 0, 500
+        rights = self._rights if self.sees_all(kind) else EXPORT_HISTORY
         while True:
             paged = [*pairs, ("_count", str(size)), ("_offset", str(offset))]
-            found = list(_versions(await self._ask("GET", f"{kind}/_history", paged)))
-            if not found:
-                return
+            try:
+                content = await self._bytes("GET", f"{kind}/_history", paged, rights=rights)
+            except _TooLarge:
+                if size == 1:
+                    raise
+                size = max(1, size // 8)
+                continue
+            found = list(_versions(orjson.loads(content)))
             yield found
+            if len(found) < size:
+                return
             offset += len(found)
+
+    def sees_all(self, kind: str) -> bool:
+        """Whether the client may see all of a type."""
+        return self._caller is None or self._caller.may_on_all(kind, "s")
 
     async def search(self, kind: str, pairs: Pairs) -> list[Resource]:
         """All matches of a search that has few."""
@@ -177,7 +187,7 @@ class Store:
                 content = await self._bytes("POST", f"{kind}/_search", asked, held=size)
             except _TooLarge:
                 if size == 1:
-                    raise StoreRefused(502) from None
+                    raise
                 self._rows = max(1, size // 8)
                 continue
             rows = _rows(orjson.loads(content))
@@ -199,9 +209,19 @@ class Store:
             query = str(following[0]).partition("?")[2]
             bundle = await self._following(query)
 
+    async def _one(self, path: str, pairs: Pairs) -> dict[str, Any] | None:
+        """What is there at a path; None when nothing is, or nothing for this client."""
+        try:
+            return await self._ask("GET", path, pairs)
+        except StoreRefused as refused:
+            if refused.status in (403, 404, 410):
+                return None
+            raise
+
     async def _following(self, query: str) -> dict[str, Any]:
         """A further page of a search that the store keeps."""
-        content = await self._patiently(lambda: self._once("GET", "", query, None, None))
+        asked = _Question("GET", "", query, None, None, self._rights)
+        content = await self._patiently(lambda: self._once(asked))
         parsed: dict[str, Any] = orjson.loads(content)
         return parsed
 
@@ -213,13 +233,19 @@ class Store:
         return parsed
 
     async def _bytes(
-        self, method: str, path: str, pairs: Pairs, *, held: int | None = None
+        self,
+        method: str,
+        path: str,
+        pairs: Pairs,
+        *,
+        held: int | None = None,
+        rights: Rights | None = None,
     ) -> bytes:
-        query = encode_query(pairs)
-        body = query.replace("%20", "+").encode() if method == "POST" else None
-        return await self._patiently(
-            lambda: self._once(method, path, "" if method == "POST" else query, body, held)
-        )
+        query, body = encode_query(pairs), None
+        if method == "POST":
+            query, body = "", query.replace("%20", "+").encode()
+        asked = _Question(method, path, query, body, held, rights or self._rights)
+        return await self._patiently(lambda: self._once(asked))
 
     async def _patiently(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
         """Ask until the store answers. Raises StoreAway, StoreRefused."""
@@ -238,16 +264,20 @@ class Store:
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE_S, pause * 2)
 
-    async def _once(
-        self, method: str, path: str, query: str, body: bytes | None, held: int | None
-    ) -> bytes:
-        headers = {"accept": FHIR_JSON} | ({"content-type": FORM} if body is not None else {})
+    async def _once(self, asked: _Question) -> bytes:
+        headers = {"accept": FHIR_JSON} | ({"content-type": FORM} if asked.body is not None else {})
         extra: Mapping[str, str] = {}
-        if held is not None:  # one statement, and nothing of it kept in the store
-            extra = {"Cache-Control": f"no-store, max-results={held}"}
+        if asked.held is not None:  # one statement, and nothing of it kept in the store
+            extra = {"Cache-Control": f"no-store, max-results={asked.held}"}
         try:
             async with self._upstream.send(
-                method, path, query, rights=self._rights, headers=headers, body=body, extra=extra
+                asked.method,
+                asked.path,
+                asked.query,
+                rights=asked.rights,
+                headers=headers,
+                body=asked.body,
+                extra=extra,
             ) as answer:
                 if answer.status != 200:
                     raise StoreRefused(answer.status)
@@ -260,8 +290,23 @@ class Store:
             raise StoreRefused(refusal.status) from refusal
 
 
-class _TooLarge(Exception):
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One request to the store; `held`: the most rows, where the store is to keep no search."""
+
+    method: str
+    path: str
+    query: str
+    body: bytes | None
+    held: int | None
+    rights: Rights
+
+
+class _TooLarge(StoreRefused):
     """The answer is larger than we hold in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(413)
 
 
 def _rows(bundle: Mapping[str, Any]) -> list[Resource]:
