@@ -49,6 +49,10 @@ class External(Section):
     audiences: tuple[str, ...] = Field(
         (), description="FHIR bases of which its tokens must name one as aud."
     )
+    opaque: bool = Field(
+        False,
+        description="Whether tokens that say nothing of their issuer are taken to be its.",
+    )
 
     @property
     def name(self) -> str:

@@ -48,6 +48,7 @@ class ExternalServer:
         client_secret: proves it, at both endpoints.
         systems: our identifier system by theirs; identifiers of other systems do not count.
         audiences: FHIR bases that its tokens may name as `aud`; empty: it need not name any.
+        opaque: whether tokens that say nothing of their issuer are taken to be its.
     """
 
     issuer: str
@@ -58,6 +59,7 @@ class ExternalServer:
     client_secret: str = field(repr=False)
     systems: Mapping[str, str] = field(default_factory=dict)
     audiences: tuple[str, ...] = ()
+    opaque: bool = False
 
 
 class ExternalTokens:
@@ -101,13 +103,13 @@ class ExternalTokens:
         return replace(caller, address=address)
 
     def _server_of(self, token: str) -> ExternalServer | None:
-        """The listed server that a token says it is of; an opaque one is the only server's."""
+        """The listed server that a token says it is of, or that has opaque ones."""
         issuer = _unverified_issuer(token)
         if issuer is not None:
             return self._servers.get(issuer)
-        if len(self._servers) != 1 or token.count(".") == 2:
+        if token.count(".") == 2:
             return None
-        return next(iter(self._servers.values()))
+        return next((one for one in self._servers.values() if one.opaque), None)
 
     async def _ask(self, server: ExternalServer, token: str) -> tuple[Caller, float]:
         found = await self._post(server, server.introspection_url, {"token": token})
