@@ -83,7 +83,7 @@ class Searcher:
         return self._known[same]
 
     def _problems(self, ours: Group, search: Search) -> list[str]:
-        seeds = list(islice(self._seeds(ours, search), SEEDS))
+        seeds = list(islice(self.seeds(ours, search), SEEDS))
         if not seeds:
             return ["no stored resource has values for it"]
         found = [problem for seed in seeds for problem in self._both_ways(ours, seed)]
@@ -96,7 +96,7 @@ class Searcher:
         """What was in the store when the session began."""
         return self._stored.get(kind, [])
 
-    def _seeds(self, ours: Group, search: Search) -> Iterator[Criteria]:
+    def seeds(self, ours: Group, search: Search) -> Iterator[Criteria]:
         """Values of resources that the profile is about."""
         seen: set[tuple[str, ...]] = set()
         for one in self.stored(search.resource):

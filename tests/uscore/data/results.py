@@ -134,7 +134,27 @@ def simple_observations() -> list[Json]:
         ("food-yes", {"valueBoolean": True}),
     ]
     others = [observation(name, profile, kind, food, **value) for name, value in values]
-    return [with_all, *others]
+    return [with_all, *others, *of_other_categories()]
+
+
+def of_other_categories() -> list[Json]:
+    """One observation in each category that a granular scope is asked for."""
+    profile = "us-core-simple-observation"
+    codes = {
+        "social-history": concept(LOINC, "76690-7", "Sexual orientation"),
+        "vital-signs": concept(LOINC, "8867-4", "Heart rate"),
+        "survey": concept(LOINC, "71802-3", "Housing status"),
+    }
+    return [
+        observation(code, profile, category(code), of, valueString="Phantom")
+        for code, of in codes.items()
+        if code != "vital-signs"
+    ] + [
+        observation(
+            "vital-signs", "us-core-observation-clinical-result", category("vital-signs"),
+            codes["vital-signs"], valueQuantity=quantity(61, "/min"),
+        )
+    ]  # fmt: skip
 
 
 def many(number: int = 45) -> list[Json]:
