@@ -19,9 +19,10 @@ from authlib.oauth2.rfc6749.grants import (
 from authlib.oauth2.rfc7636 import CodeChallenge, create_s256_code_challenge
 
 from authorization.approvals import Approval, RefreshToken, Reused
+from authorization.clients import REFRESH
 from authorization.issuing import Issuer
 from authorization.narrowing import covers, narrow
-from authorization.protocol import ANY_METHOD, SIGNED, KnownClient, Protocol
+from authorization.protocol import ANY_METHOD, SIGNED, FormRequest, KnownClient, Protocol
 
 METHOD = "S256"
 CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
@@ -38,6 +39,19 @@ class IssuingProtocol(Protocol):
         self.register_grant(CodeGrant, [S256()])
         self.register_grant(RefreshGrant)
         self.register_grant(BackendGrant)
+
+    def name_of(self, request: FormRequest) -> str:
+        """The client id in a form; of a refreshing app that gives none, that of its token.
+
+        The SMART JavaScript client leaves it out; the token says whose it is, and a client that
+        has a credential still has to show it.
+        """
+        token = request.form.get("refresh_token")
+        named = super().name_of(request)
+        if named or token is None or request.form.get("grant_type") != REFRESH:
+            return named
+        found = self.issuer.approvals.look_at_refresh(token)
+        return found.approval.client_id if found is not None else ""
 
 
 class S256(CodeChallenge):  # type: ignore[misc]

@@ -155,8 +155,12 @@ class Protocol(AuthorizationServer):  # type: ignore[misc]
         request.client = known
         return known
 
+    def name_of(self, request: FormRequest) -> str:
+        """The client id in a form."""
+        return request.form.get("client_id", "")
+
     def _by_name(self, request: FormRequest) -> Client:
-        client = self._enabled(request.form.get("client_id", ""))
+        client = self._enabled(self.name_of(request))
         if client is None or client.kind != "public":
             raise _wrong()
         return client

@@ -11,7 +11,7 @@ from fhirclient.client import FHIRClient
 from fhirclient.models.imagingstudy import ImagingStudy
 from fhirclient.models.patient import Patient
 from fhirpy import AsyncFHIRClient
-from fhirpy.base.exceptions import OperationOutcome
+from fhirpy.base.exceptions import ForbiddenError
 
 SCOPE = "launch launch/patient openid fhirUser online_access patient/*.rs"
 
@@ -97,7 +97,7 @@ def test_fhirpy_reads_with_the_token_and_nothing_of_others(clinic, anna):
         client = AsyncFHIRClient(f"{clinic.base}/fhir", authorization=f"Bearer {token}")
         mine = await client.reference("Patient", clinic.patients["Zweig"]).to_resource()
         found = await client.resources("Patient").fetch_all()
-        with pytest.raises(OperationOutcome):
+        with pytest.raises(ForbiddenError):
             await client.reference("Patient", clinic.patients["Zimmer"]).to_resource()
         return mine, found
 
