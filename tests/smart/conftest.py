@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
+import httpx
 import pytest
 
 from access.users import User
+from tests.fixtures.running import wait_for
 from tests.smart.clinic import SYSTEM, Clinic
 
 MANY = 23
@@ -64,3 +68,35 @@ def _put(http: Any, kind: str, logical_id: str, **content: Any) -> str:
     )
     assert answer.status_code in (200, 201), answer.text
     return str(answer.json()["id"])
+
+
+class Beside:
+    """The hospital's process, and what a test tells it."""
+
+    def __init__(self, issuer: str) -> None:
+        self.issuer = issuer
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        port = self.issuer.rpartition(":")[2]
+        self._process = subprocess.Popen([sys.executable, "-m", "tests.smart.hospital", port])
+        wait_for(lambda: self.tell() is not None, "the hospital", 60)
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(20)
+
+    def tell(self, **what: Any) -> dict[str, Any]:
+        """Set what it knows, or what is to be wrong; how often it was asked."""
+        with httpx.Client(trust_env=False, timeout=20) as http:
+            return dict(http.post(f"{self.issuer}/control", json=what).json())
+
+
+@pytest.fixture(scope="module")
+def hospital(stack):
+    """The hospital that the stack trusts by its settings, for one module of tests."""
+    beside = Beside(stack.environment["HILUM_FEDERATION__ISSUER"])
+    beside.start()
+    yield beside
+    beside.stop()

@@ -178,6 +178,24 @@ def test_consent_says_each_scope_in_words_and_grants_what_stays_ticked(clinic, a
     assert "id_token" not in granted
 
 
+def test_granular_scopes_are_asked_for_one_by_one(clinic, anna):
+    app = clinic.register()
+    first = "patient/Observation.rs?category=laboratory"
+    second = "patient/Observation.rs?category=vital-signs"
+
+    anna.ask(app, f"{first} {second} patient/Observation.rs?value-quantity=1")
+    anna.send("patient", value=clinic.patients["Zweig"])
+    offered = ticked(anna.page.text)
+    anna.send("consent", scope=[first, second])
+    both = anna.tokens(app)["scope"]
+    anna.ask(app, f"{first} {second}")
+    anna.send("patient", value=clinic.patients["Zweig"])
+    anna.send("consent", scope=[second])
+
+    assert offered == both.split() == [first, second]
+    assert anna.tokens(app)["scope"] == second
+
+
 def test_consent_is_remembered_until_the_scopes_grow(clinic, anna):
     app = clinic.register()
     small, large = "user/Patient.rs openid", "user/Patient.rs openid user/Observation.rs"

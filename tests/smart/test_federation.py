@@ -1,0 +1,193 @@
+"""Signing in at the hospital's OpenID provider, a process of its own."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import pytest
+
+from access.users import User, UserError
+from tests.smart.clinic import PASSWORD, Person, told
+
+ANNA = {
+    "sub": "7a9f",
+    "preferred_username": "Hospital.Anna",
+    "name": "Dr Anna Hospital",
+    "groups": ["staff", "radiology"],
+    "fhirUser": "https://hospital.example/fhir/Practitioner/clinic-anna",
+}
+
+
+def someone(**changes):
+    """Claims of a person whom nobody has seen yet."""
+    name = f"h-{secrets.token_hex(4)}"
+    return {**ANNA, "sub": name, "preferred_username": name, **changes}
+
+
+def sign_in(clinic, hospital, claims, wrong="", target="/auth/apps"):
+    """Follow the link on the login page to the hospital and back."""
+    hospital.tell(claims=claims, wrong=wrong)
+    person = Person(clinic.base)
+    answer = person.http.get("/login/federated", params={"next": target})
+    if answer.is_redirect:
+        there = person.http.get(answer.headers["location"])
+        answer = person.follow(person.http.get(there.headers["location"]))
+    person.page = answer
+    return person
+
+
+def test_the_login_page_leads_to_the_hospital(clinic, hospital):
+    page = Person(clinic.base).http.get("/login", params={"next": "/auth/apps"})
+
+    assert "Sign in with the hospital" in told(page.text)
+    assert 'href="/login/federated?next=/auth/apps"' in page.text
+
+
+def test_claims_become_user_role_and_practitioner(clinic, hospital):
+    claims = someone()
+    person = sign_in(clinic, hospital, claims)
+
+    user = clinic.users.find(claims["preferred_username"])
+    assert person.page.url.path == "/auth/apps"
+    assert "Dr Anna Hospital" in person.page.text
+    assert (user.role, user.fhir_user) == ("radiologist", "Practitioner/clinic-anna")
+
+
+def test_a_patient_of_the_hospital_is_held_to_their_record(clinic, hospital):
+    claims = someone(groups="patients", fhirUser=f"Patient/{clinic.patients['Zweig']}")
+    person = sign_in(clinic, hospital, claims)
+    app = clinic.register(trusted=True)
+
+    person.ask(app, "launch/patient patient/*.rs")
+
+    assert person.tokens(app)["patient"] == clinic.patients["Zweig"]
+
+
+def test_nobody_comes_in_without_a_role(clinic, hospital):
+    person = sign_in(clinic, hospital, someone(groups=["cleaning"]))
+
+    assert person.page.status_code == 403
+    assert person.http.get("/auth/apps").is_redirect
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "state",
+        "refused",
+        "nonce",
+        "aud",
+        "iss",
+        "azp",
+        "expired",
+        "key",
+        "none",
+    ],
+)
+def test_an_answer_that_is_wrong_in_one_thing_signs_nobody_in(clinic, hospital, wrong):
+    person = sign_in(clinic, hospital, someone(), wrong)
+
+    assert person.page.status_code in (400, 403)
+    assert person.http.get("/auth/apps").is_redirect
+    assert sign_in(clinic, hospital, someone()).page.status_code == 200
+
+
+def test_an_answer_meant_for_another_browser_signs_nobody_in(clinic, hospital):
+    hospital.tell(claims=someone(), wrong="")
+    attacker, victim = Person(clinic.base), Person(clinic.base)
+    there = attacker.http.get(attacker.http.get("/login/federated").headers["location"])
+
+    answer = victim.http.get(there.headers["location"])
+
+    assert answer.status_code == 400
+    assert victim.http.get("/auth/apps").is_redirect
+
+
+def test_a_local_user_is_never_taken_over_by_name(clinic, hospital):
+    person = sign_in(clinic, hospital, someone(preferred_username="clinic-root"))
+
+    assert person.page.status_code == 403
+    assert clinic.users.find("clinic-root").role == "administrator"
+
+
+def test_who_is_disabled_here_stays_out(clinic, hospital):
+    claims = someone()
+    sign_in(clinic, hospital, claims)
+    user = clinic.users.find(claims["preferred_username"])
+    clinic.users.change(replace(user, disabled=True))
+
+    assert sign_in(clinic, hospital, claims).page.status_code == 403
+
+
+def test_another_role_at_the_hospital_counts_here_and_ends_what_apps_were_allowed(clinic, hospital):
+    claims = someone()
+    app = clinic.register(trusted=True)
+    person = sign_in(clinic, hospital, claims)
+    person.ask(app, "user/Patient.rs")
+    token = person.tokens(app)["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    before = Person(clinic.base).http.get("/fhir/Patient?_count=1", headers=headers)
+
+    sign_in(clinic, hospital, {**claims, "groups": ["archive"]})
+    after = Person(clinic.base).http.get("/fhir/Patient?_count=1", headers=headers)
+
+    assert clinic.users.find(claims["preferred_username"]).role == "technologist"
+    assert (before.status_code, after.status_code) == (200, 401)
+    assert person.http.get("/auth/apps").is_redirect
+
+
+def test_signing_out_ends_online_access(clinic, hospital):
+    app = clinic.register(trusted=True)
+    person = sign_in(clinic, hospital, someone())
+    person.ask(app, "online_access user/Patient.rs")
+    token = person.tokens(app)["refresh_token"]
+    form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": app.client_id}
+    first = person.http.post("/auth/token", data=form)
+
+    person.page = person.http.get("/logout")
+    from tests.smart.clinic import field
+
+    person.http.post("/logout", data={"csrf": field(person.page.text, "csrf")})
+    form["refresh_token"] = first.json()["refresh_token"]
+    second = person.http.post("/auth/token", data=form)
+
+    assert first.status_code == 200
+    assert (second.status_code, second.json()["error"]) == (400, "invalid_grant")
+
+
+def test_a_federated_user_has_no_password(clinic, hospital):
+    claims = someone()
+    sign_in(clinic, hospital, claims)
+    person = Person(clinic.base)
+
+    for password in ("!", "", PASSWORD):
+        assert person.sign_in(claims["preferred_username"], password).status_code in (401, 429)
+
+
+def test_after_the_login_nobody_is_sent_to_another_site(clinic, hospital):
+    person = sign_in(clinic, hospital, someone(), target="//evil.example/")
+
+    assert urlsplit(str(person.page.url)).netloc == urlsplit(clinic.base).netloc
+
+
+def test_while_the_hospital_is_away_the_page_says_so(clinic, hospital):
+    hospital.stop()
+    try:
+        # Metadata are kept for a while: then it is the browser that finds nobody there.
+        answer = Person(clinic.base).http.get("/login/federated")
+        local = Person(clinic.base).sign_in("clinic-anna")
+    finally:
+        hospital.start()
+
+    assert answer.status_code in (303, 503)
+    assert local.status_code == 303
+
+
+def test_users_may_not_be_added_under_a_federated_name(clinic, hospital):
+    claims = someone()
+    sign_in(clinic, hospital, claims)
+
+    with pytest.raises(UserError):
+        clinic.users.add(User(claims["preferred_username"], "", "viewer"), PASSWORD)
