@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from joserfc import jws
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc.jwk import ECKey
 
 from access.tokens import key_in
@@ -28,6 +30,8 @@ LIFETIME_S = 60
 # A grant is signed anew while it still has this long to live: requests wait in queues.
 _FRESH_S = 40
 _KEPT = 4_096
+_ES256 = ECDSA(SHA256())
+_HALF = 32  # bytes of each number of the signature
 
 Credentials = Callable[[str, str], Mapping[str, str]]
 """From method and path (below the base, without the query) to the headers to send."""
@@ -111,6 +115,9 @@ class GrantSigner:
 
     def __init__(self, key: ECKey) -> None:
         self._key = key
+        if key.private_key is None:
+            raise ValueError("grants are signed with a private key")
+        self._private = key.private_key
         self._header = {"alg": "ES256", "kid": key.thumbprint()}
         # A viewer asks for the same thing hundreds of times; a signature costs more than a look.
         self._signed: OrderedDict[tuple[Rights, str, str], tuple[float, str]] = OrderedDict()
@@ -148,7 +155,14 @@ class GrantSigner:
         return lambda method, path: {HEADER: self.sign(rights, method, path)}
 
     def _sign(self, rights: Rights, method: str, path: str, now: int) -> str:
-        digest = sha256(f"{method} {path}".encode()).digest()
-        bound = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        bound = _base64(sha256(f"{method} {path}".encode()).digest()).decode()
         claims = rights.claims() | {"iat": now, "exp": now + LIFETIME_S, "req": bound}
-        return jws.serialize_compact(self._header, orjson.dumps(claims), self._key)
+        signed = _base64(orjson.dumps(self._header)) + b"." + _base64(orjson.dumps(claims))
+        # By hand, as RFC 7518 section 3.4 has it: a third of the time that the JOSE library takes.
+        r, s = decode_dss_signature(self._private.sign(signed, _ES256))
+        signature = r.to_bytes(_HALF, "big") + s.to_bytes(_HALF, "big")
+        return (signed + b"." + _base64(signature)).decode()
+
+
+def _base64(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
