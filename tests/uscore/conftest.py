@@ -8,6 +8,7 @@ from tests.fixtures.running import search
 from tests.uscore.bar import VERSIONS, groups
 from tests.uscore.data.example import transaction
 from tests.uscore.data.making import PREFIX
+from tests.uscore.following import Follower
 from tests.uscore.searching import Searcher
 from tests.uscore.validator import Validator
 
@@ -53,6 +54,11 @@ def stored(client, loaded):
 @pytest.fixture(scope="session")
 def searcher(client, stored):
     return Searcher(client, stored)
+
+
+@pytest.fixture(scope="session")
+def follower(client):
+    return Follower(client)
 
 
 @pytest.fixture(scope="session")
