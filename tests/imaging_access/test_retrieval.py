@@ -6,7 +6,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from tests.dicomweb.server import slice_of
-from tests.imaging_access.people import READ, levels, retrievals
+from tests.imaging_access.people import READ, levels, retrievals, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
@@ -99,7 +99,7 @@ def test_a_study_with_instances_of_two_patients_is_given_to_neither(imaging, ann
     assert study["subject"]["reference"] == f"Patient/{ann.id}"
     with imaging.app_of(ann) as app:
         url = f"/dicomweb/studies/{first.StudyInstanceUID}"
-        assert app.get(f"{url}/metadata").status_code == 200
+        assert until(lambda: app.get(f"{url}/metadata").status_code == 200)
 
         imaging.store(second)
 
