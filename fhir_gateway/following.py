@@ -19,7 +19,8 @@ CHANNEL = "hilum_fhir_change"
 OVERLAP = timedelta(seconds=15)  # a version may become visible a little after its time
 FIRST_LOOK = timedelta(days=30)
 PAGE = 100
-REMEMBERED = 5_000
+AT_ONCE = 500  # of one type, so that a flood of one does not hold up the others
+REMEMBERED = 50_000
 GATHER_S = 0.2
 
 log = structlog.get_logger(__name__)
@@ -41,11 +42,17 @@ class Follower:
         self._kind = kind
         self._params = params
         self._seen: dict[str, str] = {}
+        self.more = False
 
     async def changes(self) -> AsyncIterator[Resource]:
-        """Every change since the last round that was read to its end."""
+        """Changes since the last time, `AT_ONCE` at most; `more` then says that there are others.
+
+        Whoever breaks off is given the rest again.
+        """
         since = await self._cursor() - OVERLAP
         newest: datetime | None = None
+        given = 0
+        self.more = False
         params = {**self._params, "_lastUpdated": f"ge{instant(since)}"}
         params |= {"_sort": "_lastUpdated", "_count": str(PAGE)}
         async for resource in self._records.pages(self._kind, params):
@@ -54,14 +61,14 @@ class Follower:
             if self._seen.get(resource["id"]) != version:
                 yield resource
                 self._seen[resource["id"]] = version
+                given += 1
+            if given == AT_ONCE:
+                self.more = True
+                break
         if newest is not None and newest - OVERLAP > since:
             await self._move(newest)
         if len(self._seen) > REMEMBERED:
             self._seen.clear()  # only saves work
-
-    def again(self, resource: Resource) -> None:
-        """Give this change again in the next round."""
-        self._seen.pop(resource["id"], None)
 
     async def _cursor(self) -> datetime:
         async with self._pool.connection() as connection:

@@ -29,7 +29,7 @@ class MergeFollower:
         self._records = records
         self._pool = pool
         self._pending = PendingStudies(pool)
-        self._patients = Follower(records, pool, "merges", "Patient", {})
+        self._patients = Follower(records, pool, "merges", "Patient", {"_elements": "active,link"})
         self._checked = -CHECK_S
 
     async def run(self, stop: asyncio.Event, woken: asyncio.Event) -> None:
@@ -42,12 +42,15 @@ class MergeFollower:
             except RecordsError as error:
                 pause = STORE_AWAY_S
                 log.warning("merges.put_off", kind=type(error).__name__, reason=str(error))
-            await rest(pause, stop, woken)
+            if not self._patients.more:
+                await rest(pause, stop, woken)
 
     async def round(self) -> None:
         """One look at every Patient that has changed, now and then at all that were merged."""
+        recorded = await self._all_recorded()
         async for patient in self._patients.changes():
-            await self._follow_alone(patient)
+            if patient["id"] in recorded or replacement_of(patient) is not None:
+                await self._follow_alone(patient)
         if time.monotonic() - self._checked > CHECK_S:
             async for patient in self._records.pages("Patient", {"active": "false"}):
                 await self._follow_alone(patient)
@@ -96,6 +99,11 @@ class MergeFollower:
         params = {"patient": f"Patient/{patient_id}", "identifier": f"{identifiers.DICOM_UID}|"}
         for procedure in await self._records.search("Procedure", params):
             await moving.move(self._records, procedure, target)
+
+    async def _all_recorded(self) -> set[str]:
+        async with self._pool.connection() as connection:
+            found = await connection.execute("select patient from gateway.patient_merge")
+            return {str(row["patient"]) async for row in found}
 
     async def _recorded(self, patient_id: str) -> str | None:
         async with self._pool.connection() as connection:

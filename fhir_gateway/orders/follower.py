@@ -21,6 +21,13 @@ from records import NotFound, Records, RecordsError, RecordsUnavailable, identif
 LOOK_S = 5.0  # a lost wake-up costs no more than this
 STORE_AWAY_S = 5.0
 CHECK_S = 300.0  # everything that is open is read again: what was deleted leaves no change
+# Of the types that come in numbers only what is needed is asked for.
+FOLLOWED: dict[str, dict[str, str]] = {
+    "ServiceRequest": {},
+    "Appointment": {},
+    "Patient": {"_elements": "active"},
+    "Encounter": {"_elements": "status"},
+}
 NOT_BOOKED = "no appointment of the order is booked"
 
 log = structlog.get_logger(__name__)
@@ -36,8 +43,8 @@ class OrderFollower:
         self._orders = ImagingOrders(pool)
         self._pending = PendingStudies(pool)
         self._followers = {
-            kind: Follower(records, pool, f"orders {kind}", kind, {})
-            for kind in ("ServiceRequest", "Appointment", "Patient", "Encounter")
+            kind: Follower(records, pool, f"orders {kind}", kind, params)
+            for kind, params in FOLLOWED.items()
         }
         self._checked = -CHECK_S
 
@@ -51,7 +58,8 @@ class OrderFollower:
             except (RecordsError, ArchiveError) as error:
                 pause = STORE_AWAY_S
                 log.warning("orders.put_off", kind=type(error).__name__, reason=str(error))
-            await rest(pause, stop, woken)
+            if not any(one.more for one in self._followers.values()):
+                await rest(pause, stop, woken)
 
     async def round(self) -> None:
         """One look at everything that has changed."""
@@ -60,24 +68,14 @@ class OrderFollower:
             self._checked = time.monotonic()
         async for request in self._followers["ServiceRequest"].changes():
             await self._follow_alone(request)
-        for kind in ("Appointment", "Patient", "Encounter"):
+        async for appointment in self._followers["Appointment"].changes():
+            await self._follow_each(_ordered_by(appointment))
+        for kind, ordered in (await self._orders.of_each()).items():
             async for changed in self._followers[kind].changes():
-                await self._follow_each(await self._orders_of(changed))
+                await self._follow_each(ordered.get(f"{kind}/{changed['id']}", []))
 
     async def _check_open(self) -> None:
         await self._follow_each([one.service_request for one in await self._orders.still_open()])
-
-    async def _orders_of(self, changed: Resource) -> list[str]:
-        """Ids of the orders that a change of another resource may concern."""
-        reference = f"{changed['resourceType']}/{changed['id']}"
-        if changed["resourceType"] == "Patient":
-            found = await self._orders.of_patient(reference)
-        elif changed["resourceType"] == "Encounter":
-            found = await self._orders.of_encounter(reference)
-        else:
-            parts = [str(one.get("reference", "")).split("/") for one in changed.get("basedOn", [])]
-            return [part[-1] for part in parts if part[-2:-1] == ["ServiceRequest"]]
-        return [one.service_request for one in found]
 
     async def _follow_each(self, request_ids: Iterable[str]) -> None:
         for request_id in dict.fromkeys(request_ids):
@@ -148,6 +146,12 @@ class OrderFollower:
             found = await self._records.search("ImagingStudy", params)
             uids += [uid for one in found if (uid := identifiers.study_uid_of(one))]
         await self._pending.ask_again(uids)
+
+
+def _ordered_by(appointment: Resource) -> list[str]:
+    """Ids of the ServiceRequests that an Appointment is based on."""
+    parts = [str(one.get("reference", "")).split("/") for one in appointment.get("basedOn", [])]
+    return [part[-1] for part in parts if part[-2:-1] == ["ServiceRequest"]]
 
 
 def _known(order: Order, problem: str | None) -> KnownOrder:

@@ -93,13 +93,14 @@ class ImagingOrders:
         """Orders with this accession number, whoever issued it."""
         return await self._where("accession = %s", accession)
 
-    async def of_patient(self, reference: str) -> list[KnownOrder]:
-        """Open orders for a `Patient/ID`."""
-        return await self._where("open and patient = %s", reference)
-
-    async def of_encounter(self, reference: str) -> list[KnownOrder]:
-        """Open orders of an `Encounter/ID`."""
-        return await self._where("open and encounter = %s", reference)
+    async def of_each(self) -> dict[str, dict[str, list[str]]]:
+        """Ids of open orders by Patient and by Encounter: type, then reference."""
+        found: dict[str, dict[str, list[str]]] = {"Patient": {}, "Encounter": {}}
+        for order in await self.still_open():
+            found["Patient"].setdefault(order.patient, []).append(order.service_request)
+            if order.encounter:
+                found["Encounter"].setdefault(order.encounter, []).append(order.service_request)
+        return found
 
     async def still_open(self) -> list[KnownOrder]:
         """Every order that is still to be done."""

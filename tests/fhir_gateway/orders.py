@@ -1,4 +1,4 @@
-"""Orders for the tests: the documented transaction with numbers of its own, and parts to vary it."""
+"""Orders for the tests: the documented transaction with its own numbers, and parts to vary it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import uuid
 from pathlib import Path
 from typing import Any
+
+from pydicom.dataset import Dataset
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "orders.md"
 
@@ -36,3 +38,32 @@ async def placed(records, bundle) -> dict[str, dict[str, Any]]:
         kind, name = answer["response"]["location"].split("/_history")[0].split("/")[-2:]
         made[kind] = await records.read(kind, name)
     return made
+
+
+def value(item, tag):
+    return item[tag]["Value"][0]
+
+
+def step_of(item):
+    return value(item, "00400100")
+
+
+def reported(item, status, **more):
+    """What a modality reports of a worklist item, as DICOM JSON."""
+    step, reference = Dataset(), Dataset()
+    reference.StudyInstanceUID = value(item, "0020000D")
+    reference.AccessionNumber = value(item, "00080050")
+    reference.ScheduledProcedureStepID = value(step_of(item), "00400009")
+    step.ScheduledStepAttributesSequence = [reference]
+    step.PatientID = value(item, "00100020")
+    step.PerformedProcedureStepStatus = status
+    step.PerformedProcedureStepStartDate, step.PerformedProcedureStepStartTime = "20261124", "1435"
+    step.PerformedProcedureStepDescription = "MR brain"
+    step.PerformedProcedureStepID, step.PerformedStationAETitle = "P1", "MR1"
+    step.Modality = "MR"
+    for name, one in more.items():
+        setattr(step, name, one)
+    return step.to_json_dict()
+
+
+ENDED = {"PerformedProcedureStepEndDate": "20261124", "PerformedProcedureStepEndTime": "1450"}

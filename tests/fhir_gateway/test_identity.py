@@ -18,9 +18,9 @@ from fhir_gateway.schema import make_pool
 from records import identifiers
 from tests.fhir_gateway.conftest import execute
 from tests.fhir_gateway.dicom import header, store
-from tests.fhir_gateway.orders import documented, placed
+from tests.fhir_gateway.orders import documented, placed, value
 from tests.fhir_gateway.test_imaging import errors
-from tests.fhir_gateway.test_orders import a_report, offered, value
+from tests.fhir_gateway.test_orders import a_report, offered
 
 ISSUER = "urn:oid:1.2.840.99999.7"
 US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition"

@@ -16,7 +16,7 @@ from fhir_gateway.orders.performed import PerformedFollower
 from fhir_gateway.orders.table import ImagingOrders
 from fhir_gateway.patient import IssuerRules
 from tests.fhir_gateway.dicom import header, store
-from tests.fhir_gateway.orders import documented, entry, placed
+from tests.fhir_gateway.orders import ENDED, documented, entry, placed, reported, step_of, value
 from tests.fhir_gateway.test_imaging import errors
 
 
@@ -55,14 +55,6 @@ def offered(worklist, request):
         for one in worklist.list()
         if one.source == name and one.status in ("SCHEDULED", "ARRIVED", "STARTED")
     ]
-
-
-def value(item, tag):
-    return item[tag]["Value"][0]
-
-
-def step_of(item):
-    return value(item, "00400100")
 
 
 async def test_the_documented_order_is_offered_with_every_attribute(orders, worklist, records, tag):
@@ -310,27 +302,6 @@ async def test_the_same_accession_number_of_another_issuer_or_patient_is_not_lin
     assert "reference" not in second["basedOn"][0]
     assert [one["code"] for one in second["meta"]["tag"]] == ["order-differs"]
     assert "tag" not in first["meta"]
-
-
-def reported(item, status, **more):
-    """What a modality reports of a worklist item, as DICOM JSON."""
-    step, reference = Dataset(), Dataset()
-    reference.StudyInstanceUID = value(item, "0020000D")
-    reference.AccessionNumber = value(item, "00080050")
-    reference.ScheduledProcedureStepID = value(step_of(item), "00400009")
-    step.ScheduledStepAttributesSequence = [reference]
-    step.PatientID = value(item, "00100020")
-    step.PerformedProcedureStepStatus = status
-    step.PerformedProcedureStepStartDate, step.PerformedProcedureStepStartTime = "20261124", "1435"
-    step.PerformedProcedureStepDescription = "MR brain"
-    step.PerformedProcedureStepID, step.PerformedStationAETitle = "P1", "MR1"
-    step.Modality = "MR"
-    for name, one in more.items():
-        setattr(step, name, one)
-    return step.to_json_dict()
-
-
-ENDED = {"PerformedProcedureStepEndDate": "20261124", "PerformedProcedureStepEndTime": "1450"}
 
 
 async def procedure_of(records, uid):
