@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from access.users import User, UserError
-from tests.smart.clinic import PASSWORD, Person, told
+from tests.fixtures.running import wait_for
+from tests.smart.clinic import PASSWORD, Person, field, told
 
 ANNA = {
     "sub": "7a9f",
@@ -135,7 +136,8 @@ def test_another_role_at_the_hospital_counts_here_and_ends_what_apps_were_allowe
 
     assert clinic.users.find(claims["preferred_username"]).role == "technologist"
     assert (before.status_code, after.status_code) == (200, 401)
-    assert person.http.get("/auth/apps").is_redirect
+    # A session is looked up once in some seconds.
+    wait_for(lambda: person.http.get("/auth/apps").is_redirect, "the session to end", 20)
 
 
 def test_signing_out_ends_online_access(clinic, hospital):
@@ -147,8 +149,6 @@ def test_signing_out_ends_online_access(clinic, hospital):
     first = person.http.post("/auth/token", data=form)
 
     person.page = person.http.get("/logout")
-    from tests.smart.clinic import field
-
     person.http.post("/logout", data={"csrf": field(person.page.text, "csrf")})
     form["refresh_token"] = first.json()["refresh_token"]
     second = person.http.post("/auth/token", data=form)
