@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from records.errors import NotFound, RecordsError
+from records.errors import NotFound, RecordsError, VersionConflict
 from records.transport import FHIR_JSON, Credentials, FhirTransport
 
 Resource = dict[str, Any]
+CREATE_ATTEMPTS, CREATE_DELAY_S = 4, 0.1
 Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 
@@ -107,10 +109,23 @@ class Records:
         headers = {"Prefer": "return=representation"}
         if if_none_exist is not None:
             headers["If-None-Exist"] = if_none_exist
-        path = resource["resourceType"]
-        _, answer, body = await self._transport.request(
-            "POST", path, data=resource, headers=headers, idempotent=if_none_exist is not None
-        )
+        path, attempts = resource["resourceType"], 1 if if_none_exist is None else CREATE_ATTEMPTS
+        while True:
+            attempts -= 1
+            try:
+                _, answer, body = await self._transport.request(
+                    "POST",
+                    path,
+                    data=resource,
+                    headers=headers,
+                    idempotent=if_none_exist is not None,
+                )
+                break
+            except VersionConflict:
+                # Of two at once the store takes one and gives the other a 409; it finds it now.
+                if not attempts:
+                    raise
+                await asyncio.sleep(CREATE_DELAY_S)
         if body is not None and body.get("resourceType") == path:
             return _resource(body)
         return await self._at(answer)

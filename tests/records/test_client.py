@@ -70,6 +70,17 @@ async def test_a_conditional_create_makes_one_whatever_the_identifier(records, v
     assert [one["id"] for one in found] == [again["id"]]
 
 
+async def test_conditional_creates_at_once_make_one_and_all_get_it(records, value):
+    resource = patient(value)
+    condition = ids.by_identifier(SYSTEM, value)
+
+    made = await asyncio.gather(
+        *(records.create(resource, if_none_exist=condition) for _ in range(6))
+    )
+
+    assert len({one["id"] for one in made}) == 1
+
+
 async def test_a_search_follows_every_page(records, value):
     entries = [
         {
