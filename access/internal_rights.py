@@ -52,23 +52,13 @@ MERGER = _worker(
 )
 
 # Keeps DICOM work items and Tasks in step, and the worklist in step with the orders.
-BRIDGE = _worker(
-    "workitems",
-    _on("crus", "Task"),
-    _on("rus", "Appointment", "Encounter", "ServiceRequest"),
-    _on("rs", "DiagnosticReport", "Device", "ImagingStudy", "Observation", "Organization"),
-    _on("rs", "Location", "Patient", "Practitioner", "PractitionerRole"),
-    _on("c", "Provenance"),
-)
+BRIDGE = _worker("workitems", _on("crus", "Task"), _on("rs", "ImagingStudy"))
 
 # Ships the audit trail, and looks whether it is there as it was written.
 AUDITOR = _worker("audit", _on("crus", "AuditEvent"))
 
 # Asks who a study belongs to.
 STUDY_ACCESS = _worker("study-access", _on("rs", "ImagingStudy", "Patient"))
-
-# Launch pages: the patients and studies that a person may choose from.
-PICKER = _worker("picker", _on("rs", "Encounter", "ImagingStudy", "Patient"))
 
 # Finds the members of a group that is exported; the rows are asked for with the client's rights.
 EXPORTER = _worker("export", _on("rs", "Group"))

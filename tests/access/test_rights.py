@@ -9,7 +9,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from access import Caller, Scopes
+from access import Caller, Scopes, internal_rights
 from access.compartment import COMPARTMENT, NEVER, PUBLIC, REFERRED, REFERRING
 from access.grants import LIFETIME_S, GrantSigner, Rights, Rule
 from access.internal_rights import NOTHING, OPERATOR
@@ -120,3 +120,15 @@ def test_only_what_limits_is_written_down():
     rights = Rights(mode="x", subject="y", rules=(Rule(letters="r"),))
 
     assert rights.claims()["rules"] == [{"i": "r"}]
+
+
+def test_no_worker_may_do_more_than_it_names():
+    workers = [one for one in vars(internal_rights).values() if isinstance(one, Rights)]
+
+    assert len(workers) > 8
+    for rights in workers:
+        for rule in rights.rules:
+            whole = not rule.types
+            assert not whole or rights is OPERATOR or rule.letters == "rs", rights.subject
+            assert set(rule.types) <= RESOURCE_TYPES
+        assert rights is OPERATOR or set(rights.operations) <= {"$meta-delete"}, rights.subject
