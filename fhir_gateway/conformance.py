@@ -107,12 +107,7 @@ def capability_statement(store: Json, config: GatewayConfig) -> Json:
         "rest": [
             {
                 "mode": "server",
-                "security": {
-                    "extension": [_oauth_addresses(config)],
-                    "cors": True,
-                    "service": [{"coding": [SMART]}],
-                    "description": SECURITY_TEXT,
-                },
+                "security": _security(config),
                 "resource": [
                     *(_resource(k, listed[k], model, wanted.get(k, Asked())) for k in kinds),
                     subscription_resource(),
@@ -124,13 +119,19 @@ def capability_statement(store: Json, config: GatewayConfig) -> Json:
     }
 
 
-def _oauth_addresses(config: GatewayConfig) -> Json:
-    """Where older clients look for the authorization server; newer ones use .well-known."""
+def _security(config: GatewayConfig) -> Json:
+    """Older clients find the authorization server here; newer ones by .well-known."""
     names = ("authorize", "token", "introspect", "revoke")
     addresses = {name: f"{config.public_url}/auth/{name}" for name in names}
-    return {
+    found = {
         "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
         "extension": [{"url": name, "valueUri": url} for name, url in addresses.items()],
+    }
+    return {
+        "extension": [found],
+        "cors": True,
+        "service": [{"coding": [SMART]}],
+        "description": SECURITY_TEXT,
     }
 
 
