@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.uscore.bar import VERSIONS
 from tests.uscore.data.example import BEFORE_8, SINCE_8, example
 from tests.uscore.defects import DEFECTS
+
+WARNINGS = Path(__file__).resolve().parent / "warnings.json"
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
@@ -51,3 +57,19 @@ def test_a_seeded_defect_is_found(written, validator, version, defect):
     errors = validator(version).errors(defect.spoiled(right), "written-codes")
 
     assert any(defect.word in error for error in errors), errors
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_warning_is_one_of_the_known_ones(written, validator, version):
+    known = [re.compile(one["message"]) for one in json.loads(WARNINGS.read_text())]
+
+    unknown = {
+        f"{kind}: {issue['message']}"
+        for kind, some in written.items()
+        for one in some
+        for issue in validator(version).issues(one, "written-codes")
+        if issue["severity"] == "warning"
+        if not any(pattern.match(issue["message"]) for pattern in known)
+    }
+
+    assert unknown == set()

@@ -21,6 +21,7 @@ class Validator:
     """
 
     def __init__(self, version: str) -> None:
+        self._known: dict[str, list[Issue]] = {}
         package = f"us_core_{version.replace('.', '')}.tgz"
         program = ("-cp", str(JAR), "org.hilum.hapi.Validator")
         self._process = subprocess.Popen(
@@ -36,11 +37,15 @@ class Validator:
         Args:
             codes: `any-code`, or `written-codes` for what Hilum writes itself.
         """
-        self._process.stdin.write(f"{codes} {json.dumps(resource)}\n")
+        asked = f"{codes} {json.dumps(resource)}"
+        if asked in self._known:
+            return self._known[asked]
+        self._process.stdin.write(f"{asked}\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         assert line, "the validator ended"
-        return json.loads(line)
+        self._known[asked] = json.loads(line)
+        return self._known[asked]
 
     def errors(self, resource: dict[str, Any], codes: str = "any-code") -> list[str]:
         """Where and what, of errors only."""
