@@ -53,12 +53,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request."""
+    """One request; `alone` where its twin would rightly succeed: it has to be refused."""
 
     method: str
     url: str
     headers: dict[str, str] = field(default_factory=dict)
     content: bytes | None = None
+    alone: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.url} {self.headers}"
@@ -247,7 +248,9 @@ def _writes(own: Target, other: Target) -> Iterator[Attempt]:
             PatientID=whose.patient_id,
             SOPInstanceUID=uid,
         )
-        yield Attempt("POST", path, {"Content-Type": B}, multipart(file_of(new)))
+        # An own study under a UID that nobody uses may be stored.
+        alone = whose is own
+        yield Attempt("POST", path, {"Content-Type": B}, multipart(file_of(new)), alone)
 
 
 def _elsewhere(other: Target) -> Iterator[Attempt]:
@@ -255,7 +258,7 @@ def _elsewhere(other: Target) -> Iterator[Attempt]:
         '{"00081199":{"vr":"SQ","Value":[{"00081150":{"vr":"UI","Value":'
         f'["1.2.840.10008.5.1.4.1.1.4"]}},"00081155":{{"vr":"UI","Value":["{other.instance}"]}}}}]}}}}'
     )
-    transaction = generate_uid(entropy_srcs=[other.study, other.patient_id])
+    transaction = generate_uid()
     yield Attempt("POST", f"/dicomweb/commitment-requests/{transaction}", _JSON, reference.encode())
     yield Attempt("GET", f"/dicomweb/commitment-requests/{other.study}")
     for url in (

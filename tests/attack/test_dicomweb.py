@@ -86,9 +86,11 @@ def leaks(client: httpx.Client, own: Target, other: Target) -> tuple[int, list[s
     count, found = 0, []
     for there, nowhere in zip(attempts(own, other), attempts(own, absent), strict=True):
         count += 1
-        real, twin = answer_to(client, there), answer_to(client, nowhere)
-        if told(real, other) != told(twin, absent):
-            found.append(f"{there}: {real.status_code} and {twin.status_code} can be told apart")
+        real = answer_to(client, there)
+        if there.alone and real.status_code != httpx.codes.FORBIDDEN:
+            found.append(f"{there}: {real.status_code}")
+        if not there.alone and told(real, other) != told(answer_to(client, nowhere), absent):
+            found.append(f"{there}: {real.status_code} can be told from what is not there")
         asked = there.url + (there.content or b"").decode("latin-1")
         shown = [
             n for n, value in other.values().items() if value in real.text and value not in asked
