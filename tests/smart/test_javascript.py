@@ -47,7 +47,7 @@ def app(clinic, app_host):
     return clinic.register(
         Client(
             client_id="js-app",
-            name="Growth chart",
+            name="Browser app",
             kind="public",
             scopes=f"launch launch/imagingstudy {STANDALONE}",
             redirect_uris=(f"{app_host}/index.html",),
@@ -99,7 +99,7 @@ def test_standalone_launch_by_keyboard_and_refresh(clinic, app, app_host, watche
     page.wait_for_selector("button.row")
     page.focus("button.row")
     page.keyboard.press("Enter")
-    page.wait_for_selector("text=Allow Growth chart?")
+    page.wait_for_selector("text=Allow Browser app?")
     page.uncheck("input[value='patient/*.rs']")
     page.check("input[value='patient/*.rs']")
     page.click("button:text-is('Allow')")
@@ -122,8 +122,8 @@ def test_ehr_launch_from_the_study_page_opens_ohif_on_the_right_study(
 
     page.goto(f"{clinic.base}/auth/launch?study={uid_of(clinic)}")
     sign_in(page)
-    page.click("button.row:has-text('Growth chart')")
-    page.wait_for_selector("text=Allow Growth chart?")
+    page.click("button.row:has-text('Browser app')")
+    page.wait_for_selector("text=Allow Browser app?")
     banner = page.inner_text("[data-testid=banner]")
     page.click("button:text-is('Allow')")
     context = ready(page)
