@@ -64,7 +64,13 @@ class Attack:
         if body is not None:
             told["content"] = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.found.sent += 1
-        return self.client.request(attempt.method, attempt.path, headers=attempt.headers, **told)
+        for _ in range(3):
+            answer = self.client.request(
+                attempt.method, attempt.path, headers=attempt.headers, **told
+            )
+            if answer.status_code != 503:  # a busy machine: an answer has to be looked at
+                break
+        return answer
 
     def run(self, attempt: Attempt) -> None:
         answer = self.send(attempt)
