@@ -12,6 +12,7 @@ from uuid import UUID
 
 import aiohttp
 import orjson
+import psycopg
 import structlog
 
 from access import AuditEventKind, AuditRecord, AuditSpool, Caller
@@ -19,7 +20,7 @@ from fhir_gateway.outcome import FHIR_JSON, Refusal
 from fhir_gateway.topics.config import SubscriptionConfig
 from fhir_gateway.topics.endpoints import EndpointRefused, Outbound
 from fhir_gateway.topics.notification import notification
-from fhir_gateway.topics.reading import Reading
+from fhir_gateway.topics.reading import NotUnderstood, Reading
 from fhir_gateway.topics.store import Event, Subscription, Subscriptions
 from fhir_gateway.topics.subscription import TIMEOUT_S, content_of, limits_of
 from records import RecordsError
@@ -85,9 +86,11 @@ class Deliverer:
                 await self._do(held)
         except (_Refused, aiohttp.ClientError, TimeoutError, OSError, EndpointRefused) as error:
             await self._failed(held, error)
-        except (RecordsError, Refusal) as error:
+        except (RecordsError, Refusal, psycopg.Error) as error:
             log.warning("subscriptions.store_away", reason=f"{type(error).__name__} {error}")
             await asyncio.sleep(self._config.poll_s)
+        except NotUnderstood:
+            await self._subscriptions.end(held, "error", "the criteria are not understood")
         except Exception as error:  # boundary between subscriptions: one must not stop the others
             log.exception("subscriptions.failed", subscription=str(held.id))
             await self._failed(held, error)

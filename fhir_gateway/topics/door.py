@@ -146,7 +146,10 @@ class SubscriptionDoor:
         body, wanted = await self._wanted(request, caller, held)
         if body.get("id") not in (None, str(held.id)):
             raise Refusal(400, "the id is not that of the URL")
-        replaced = await self._subscriptions.replace(held, caller, wanted, body)
+        starts_at = None
+        if held.status == "off":  # what happened while it was off is not asked for
+            starts_at = await self._reading.store_time(caller, wanted.resource_type)
+        replaced = await self._subscriptions.replace(held, caller, wanted, body, starts_at)
         if replaced is None or replaced.version == held.version:
             raise Refusal(409, "somebody else has changed the subscription")
         await self._record(caller, replaced, "U")

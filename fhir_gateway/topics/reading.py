@@ -21,6 +21,10 @@ LIMIT_BYTES = 16 * 1024 * 1024
 IDS_AT_ONCE = 50
 
 
+class NotUnderstood(Exception):
+    """The store does not understand the question, and will not when it is asked again."""
+
+
 class Reading:
     """Reads in the name of the clients that have subscribed."""
 
@@ -43,6 +47,7 @@ class Reading:
 
         Raises:
             RecordsUnavailable: the store does not answer.
+            NotUnderstood: the criteria are none.
         """
         found: set[str] = set()
         if not (caller.may(resource_type, "s") and caller.may(resource_type, "r")):
@@ -54,7 +59,9 @@ class Reading:
             if criteria:
                 query += f"&{criteria}"
             bundle = await self._get(caller, resource_type, query)
-            for entry in (bundle or {}).get("entry", []):
+            if bundle is None:
+                raise NotUnderstood
+            for entry in bundle.get("entry", []):
                 if entry.get("search", {}).get("mode") == "match":
                     found.add(str(entry["resource"]["id"]))
         return found
@@ -85,6 +92,7 @@ class Reading:
             "GET", path, query, rights=rights_of(caller), headers={"accept": FHIR_JSON}
         ) as answer:
             content = await self._upstream.read_all(answer, LIMIT_BYTES)
-            if answer.status >= 500:
+            # Our grant was not taken: a clock or a key is wrong, which is no answer about this.
+            if answer.status >= 500 or answer.status in (401, 429):
                 raise RecordsUnavailable(f"HTTP {answer.status}", status=answer.status)
             return orjson.loads(content) if answer.status == 200 else None

@@ -127,12 +127,22 @@ class Subscriptions:
         return made
 
     async def replace(
-        self, held: Subscription, caller: Caller, wanted: Wanted, resource: Mapping[str, Any]
+        self,
+        held: Subscription,
+        caller: Caller,
+        wanted: Wanted,
+        resource: Mapping[str, Any],
+        starts_at: datetime | None = None,
     ) -> Subscription | None:
-        """Begin anew with this content; what was not delivered yet still is. None: it is gone."""
+        """Begin anew with this content; what was not delivered yet still is. None: it is gone.
+
+        Args:
+            starts_at: nothing from before is told; default: as it was.
+        """
         values = _values(wanted, resource) | {
             "id": held.id,
             "version": held.version,
+            "starts_at": starts_at or held.starts_at,
             "subject": caller.subject,
             "scopes": str(caller.scopes),
         }
@@ -142,6 +152,7 @@ class Subscriptions:
                 " topic = %(topic)s, resource_type = %(resource_type)s, criteria = %(criteria)s,"
                 " resource = %(resource)s, headers = %(headers)s, status = %(status)s,"
                 " heartbeat_s = %(heartbeat_s)s, ends_at = %(ends_at)s, reason = null,"
+                " starts_at = %(starts_at)s,"
                 " failures = 0, failing_since = null, next_attempt_at = now(),"
                 " version = version + 1, changed_at = now()"
                 " where id = %(id)s and version = %(version)s",

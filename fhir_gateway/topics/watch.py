@@ -22,7 +22,7 @@ from fhir_gateway.audit.subjects import patient_of
 from fhir_gateway.outcome import Refusal
 from fhir_gateway.topics.catalogue import TOPICS
 from fhir_gateway.topics.config import SubscriptionConfig
-from fhir_gateway.topics.reading import Reading
+from fhir_gateway.topics.reading import NotUnderstood, Reading
 from fhir_gateway.topics.store import Change, Subscription, Subscriptions
 from fhir_gateway.topics.subscription import filters_of
 from records import Records, RecordsError
@@ -83,8 +83,9 @@ class Watcher:
 
     async def _look_at(self, resource_type: str, some: list[Subscription]) -> int:
         cursor = await self._subscriptions.cursor(resource_type)
-        # A type that nobody had asked for: from when the first did.
-        cursor = cursor or min(held.starts_at for held in some)
+        # A type that nobody has asked for lately: from when the first did.
+        first = min(held.starts_at for held in some)
+        cursor = first if cursor is None else max(cursor, first)
         since = cursor - self._overlap(resource_type)
         topical = [held for held in some if held.topic is not None]
         classic = [held for held in some if held.topic is None]
@@ -117,10 +118,7 @@ class Watcher:
         for held in classic:
             ids = [i for i, one in latest.items() if one.change.at >= held.starts_at]
             if ids:
-                caller = await self._reading.caller_of(held)
-                for matched in await self._reading.readable(
-                    caller, held.resource_type, ids, held.criteria
-                ):
+                for matched in await self._readable(held, ids, held.criteria):
                     latest[matched].told.append(held.id)
 
     async def _withhold(self, topical: list[Subscription], found: list[_Seen]) -> None:
@@ -129,11 +127,18 @@ class Watcher:
             ids = [one.change.resource_id for one in found if held.id in one.told]
             if not ids:
                 continue
-            caller = await self._reading.caller_of(held)
-            readable = await self._reading.readable(caller, held.resource_type, ids)
+            readable = await self._readable(held, ids)
             for one in found:
                 if held.id in one.told and one.change.resource_id not in readable:
                     one.told.remove(held.id)
+
+    async def _readable(self, held: Subscription, ids: list[str], criteria: str = "") -> set[str]:
+        caller = await self._reading.caller_of(held)
+        try:
+            return await self._reading.readable(caller, held.resource_type, ids, criteria)
+        except NotUnderstood:  # such as a search parameter that is no more
+            await self._subscriptions.end(held, "error", "the criteria are not understood")
+            return set()
 
     async def _versions(
         self, resource_type: str, since: datetime

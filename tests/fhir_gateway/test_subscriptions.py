@@ -360,6 +360,23 @@ def test_one_that_is_off_is_told_nothing(client, everything, receiver, stored_pa
     assert client.get(url).json()["status"] == "off"
 
 
+def test_one_that_is_on_again_is_told_what_happens_from_then_on(
+    client, everything, receiver, stored_patient
+):
+    body = classic(receiver, of(stored_patient))
+    url = subscribe(client, body)
+    client.put(url, json={**body, "status": "off"})
+    everything.post("Observation", json=new_observation(stored_patient))
+    time.sleep(0.1)
+
+    client.put(url, json=body)
+    until(lambda: client.get(url).json()["status"] == "active", "active")
+    wanted = everything.post("Observation", json=new_observation(stored_patient)).json()
+
+    (call,) = updates(receiver.wait(lambda calls: updates(calls)))
+    assert call.json["id"] == wanted["id"]
+
+
 @pytest.mark.parametrize(
     "criteria",
     [
