@@ -11,6 +11,7 @@ Resource = dict[str, Any]
 
 PROFILE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-provenance"
 DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
+CREATE = {"coding": [{"system": DATA_OPERATION, "code": "CREATE", "display": "create"}]}
 UPDATE = {"coding": [{"system": DATA_OPERATION, "code": "UPDATE", "display": "revise"}]}
 
 
@@ -51,3 +52,35 @@ def by_person(
             }
         ],
     }
+
+
+def by_rendering(report: Resource, documents: Sequence[Resource], digest: str) -> Resource | None:
+    """That the documents of a report were made of it, for the organization that it is by.
+
+    Args:
+        digest: of the input that they were made from: each rendering has one Provenance.
+
+    Returns:
+        None when the report names no organization.
+    """
+    performers = [one for one in report.get("performer", []) if _is_organization(one)]
+    if not performers:
+        return None
+    agent = {"who": performers[0], "onBehalfOf": performers[0]}
+    return {
+        "resourceType": "Provenance",
+        "id": identifiers.derived_uuid("provenance", "rendering", str(report["id"]), digest),
+        "meta": {"profile": [PROFILE]},
+        "target": [{"reference": f"DocumentReference/{one['id']}"} for one in documents],
+        "recorded": report["issued"],
+        "activity": CREATE,
+        "agent": [
+            {"type": codes.concept(codes.AUTHOR, text="Author"), **agent},
+            {"type": codes.concept(codes.ASSEMBLER, text="Assembler"), **agent},
+        ],
+        "entity": [{"role": "source", "what": {"reference": f"DiagnosticReport/{report['id']}"}}],
+    }
+
+
+def _is_organization(reference: Resource) -> bool:
+    return str(reference.get("reference", "")).startswith("Organization/")

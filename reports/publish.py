@@ -27,6 +27,7 @@ from reports.errors import NotPreliminary
 from reports.findings import Findings
 from reports.layout import LANGUAGE, TEMPLATE_VERSION, Document, document
 from reports.narrative_html import narrative_html
+from reports.provenance import by_rendering
 
 Resource = dict[str, Any]
 RENDITION = f"{identifiers.SID}/rendition"  # of the input that the attached files were made from
@@ -163,7 +164,9 @@ def _entries(
         for rendition, form in zip(renditions, updated["presentedForm"], strict=False)
     ]
     match = {"ifMatch": f'W/"{report["meta"]["versionId"]}"'}
-    return [*map(_put, binaries), _put(updated, match), *map(_put, documents)]
+    told = by_rendering(updated, documents, digest)
+    made = [*documents, *([told] if told else [])]
+    return [*map(_put, binaries), _put(updated, match), *map(_put, made)]
 
 
 def _put(resource: Resource, condition: dict[str, str] | None = None) -> Resource:
