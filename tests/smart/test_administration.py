@@ -166,16 +166,6 @@ def test_what_is_no_user_is_refused_on_the_page(clinic, root, name, fields):
     assert PASSWORD not in page.text
 
 
-def test_the_last_administrator_stays(clinic, root):
-    others = [one for one in clinic.users.list() if one.role == "administrator"]
-    if len(others) > 1:
-        pytest.skip("there are others")
-    page = post(root, "/admin/users/clinic-root", do="remove")
-
-    assert page.status_code == 400
-    assert "last administrator" in told(page.text)
-
-
 def test_a_lock_out_is_reset(clinic, root, name):
     clinic.add_user(User(name, "", "viewer"))
     person = Person(clinic.base)
