@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 from access.grants import HEADER, GrantSigner, Rights, Rule
 from access.tokens import TokenAuthority
 from tests.fixtures.running import Running, hilum_up, temporary_folder
+from tests.fixtures.stores import free_port
 
 TARGET = 0.75
 PATIENTS, OBSERVATIONS = 50, 40
@@ -115,8 +116,8 @@ def _postgres_cpu_s(folder: Path) -> float:
 @contextlib.contextmanager
 def running() -> Iterator[Bench]:
     """The product in a temporary folder, with nothing to do beside what it is asked."""
-    folder = temporary_folder()
-    with hilum_up(folder, HILUM_INFERENCE__ENABLED="false") as stack:
+    folder, port = temporary_folder(), free_port()
+    with hilum_up(folder, HILUM_INFERENCE__ENABLED="false", HILUM_HAPI__PORT=str(port)) as stack:
         keys = folder / "var" / "keys"
         signer = GrantSigner.load_or_create(keys)
         authority = TokenAuthority.load_or_create(
@@ -134,7 +135,7 @@ def running() -> Iterator[Bench]:
             stack,
             Door(
                 "HAPI",
-                stack.addresses["hapi"],
+                f"http://127.0.0.1:{port}/fhir",
                 lambda method, path: {HEADER: signer.sign(EVERYTHING, method, path)},
             ),
             Door("gateway", f"{stack.base}/fhir", lambda _method, _path: everything),
