@@ -153,7 +153,9 @@ class AuthorizationServer:
             self._record(request, caller, DENIED, f"{what}: {error}")
         elif what == "token":
             grant = form.form["grant_type"]
-            self._record(request, caller, AuditEventKind.TOKEN, f"token by {grant}")
+            # The token itself stays out of the trail; its id and what it grants do not.
+            holder = self.issuer.authority.verify(str(answer.body["access_token"]))
+            self._record(request, holder, AuditEventKind.TOKEN, f"token by {grant}")
         elif what == "revocation":
             self._record(request, caller, AuditEventKind.REVOKE, "revocation")
 

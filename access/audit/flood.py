@@ -16,6 +16,7 @@ from access.audit.record import AuditEventKind, AuditRecord
 WINDOW_S = 60.0
 EACH = 50  # records of one address in a window
 ALL = 200  # records of all addresses in a window
+NAMED_EACH, NAMED_ALL = 300, 1_000  # the same of those who name a client, which anybody can
 ADDRESSES = 200  # addresses that are counted apart
 OTHERS = "other addresses"
 
@@ -34,21 +35,23 @@ class Flood:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began = clock()
-        self._written = 0
-        self._counts: dict[str, _Count] = {}
+        self._written = {False: 0, True: 0}
+        self._counts: dict[tuple[bool, str], _Count] = {}
 
     def admits(self, record: AuditRecord) -> bool:
         """Whether this record is to be written; one that is not is counted."""
         if not _is_of_a_stranger(record):
             return True
         address = (record.caller.address if record.caller else None) or "unknown address"
-        if address not in self._counts and len(self._counts) >= ADDRESSES:
+        named = record.caller is not None and record.caller.client is not None
+        each, all_ = (NAMED_EACH, NAMED_ALL) if named else (EACH, ALL)
+        if (named, address) not in self._counts and len(self._counts) >= ADDRESSES:
             address = OTHERS
-        count = self._counts.setdefault(address, _Count(record.at, record))
+        count = self._counts.setdefault((named, address), _Count(record.at, record))
         count.last = record
-        if count.written < EACH and self._written < ALL:
+        if count.written < each and self._written[named] < all_:
             count.written += 1
-            self._written += 1
+            self._written[named] += 1
             return True
         count.withheld += 1
         return False
@@ -57,8 +60,8 @@ class Flood:
         """What was counted in a window that is over; with `now` in the present one as well."""
         if not now and self._clock() - self._began < WINDOW_S:
             return []
-        counted = [_sum(address, one) for address, one in self._counts.items() if one.withheld]
-        self._counts, self._written, self._began = {}, 0, self._clock()
+        counted = [_sum(address, one) for (_, address), one in self._counts.items() if one.withheld]
+        self._counts, self._written, self._began = {}, {False: 0, True: 0}, self._clock()
         return counted
 
 
@@ -68,9 +71,7 @@ def _is_of_a_stranger(record: AuditRecord) -> bool:
     if record.event is not AuditEventKind.DENIED:
         return False
     caller = record.caller
-    return caller is None or (
-        caller.kind != "user" and caller.client is None and caller.token_id is None
-    )
+    return caller is None or (caller.kind != "user" and caller.token_id is None)
 
 
 def _sum(address: str, count: _Count) -> AuditRecord:

@@ -17,7 +17,7 @@ from access import AuditEventKind, AuditRecord, AuditSpool, Caller, SpoolReader
 from access.audit import anchor as anchors
 from access.audit import spool as spool_module
 from access.audit.chain import heads
-from access.audit.flood import ALL, EACH
+from access.audit.flood import ALL, EACH, NAMED_EACH
 from access.audit.record import digest_of
 from access.audit.retention import Retention, retire
 from access.audit.verify import records, verify
@@ -286,6 +286,16 @@ def test_a_flood_from_many_addresses_is_bounded_as_well(tmp_path):
     )
     assert counted == 3_000 - ALL
     assert len(kept) < 500
+
+
+def test_a_flood_of_those_who_only_name_a_client_is_counted_too(tmp_path):
+    named = Caller("viewer", "system", client="viewer", address="198.51.100.1")
+    spool = AuditSpool(tmp_path, "web")
+    for _ in range(2_000):
+        spool.record(event("Patient", AuditEventKind.DENIED, named, outcome="minor", detail="no"))
+    spool.close()
+
+    assert len(list(records(tmp_path))) == NAMED_EACH + 1
 
 
 def test_refusals_of_those_with_a_token_are_all_recorded(tmp_path):
