@@ -6,7 +6,8 @@ Run it after a change of `records/codes.py` or `inference/terms.py`; a test says
 - There is none of LOINC and SNOMED CT, on purpose: with a fragment the validator takes every other
   code for wrong. Measured with a LOINC fragment on US Core 6.1.0's own examples: three right
   documents more fail (a value set that is a filter over LOINC); without it a right code of a
-  required binding gives a warning, not an error. HL7's codes come with HAPI; so do DICOM's, but of
+  required binding gives a warning, not an error. The value sets below are what the validator knows
+  of them (hapi: CodeRules), beside check digits. HL7's codes come with HAPI; so do DICOM's, but of
   2019 (DOC, for one, is missing), so the whole system is written from pydicom's dictionary.
 - One value set per system holds every code of it that we write.
 """
