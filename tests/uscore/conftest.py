@@ -7,7 +7,6 @@ import pytest
 from tests.fixtures.running import search
 from tests.uscore.bar import VERSIONS, groups
 from tests.uscore.data.example import transaction
-from tests.uscore.data.making import PREFIX
 from tests.uscore.following import Follower
 from tests.uscore.searching import Searcher
 from tests.uscore.validator import Validator
@@ -15,20 +14,7 @@ from tests.uscore.validator import Validator
 KINDS = sorted({one.resource for version in VERSIONS for one in groups(version)})
 
 SOME = 40
-WRITTEN = (
-    "Patient",
-    "ImagingStudy",
-    "Endpoint",
-    "Task",
-    "Observation",
-    "DiagnosticReport",
-    "DocumentReference",
-    "Device",
-    "Provenance",
-    "Media",
-    "Organization",
-    "AuditEvent",
-)
+OF_A_PATIENT = ("ImagingStudy", "Observation", "DiagnosticReport", "DocumentReference", "Media")
 
 
 @pytest.fixture(scope="session")
@@ -78,10 +64,25 @@ def validator():
 
 @pytest.fixture(scope="session")
 def written(client, demo_study):
-    """What Hilum itself wrote about the demonstration study, by type; some of each."""
-    found = {kind: search(client, kind, _count="200") for kind in WRITTEN}
-    ours = {
-        kind: [one for one in some if not one["id"].startswith(PREFIX)]
-        for kind, some in found.items()
+    """What Hilum itself wrote about the patient of the demonstration study, by type."""
+    subject = demo_study["study"]["subject"]["reference"]
+    found = {
+        kind: search(client, kind, patient=subject, _count="200")[:SOME] for kind in OF_A_PATIENT
     }
-    return {kind: some[:SOME] for kind, some in ours.items()}
+    found["Patient"] = [client.get(f"/fhir/{subject}").json()]
+    found["Task"] = search(client, "Task", focus=f"ImagingStudy/{demo_study['study']['id']}")
+    about = {f"{one['resourceType']}/{one['id']}" for some in found.values() for one in some}
+    found["Provenance"] = [
+        one
+        for one in search(client, "Provenance", _count="200")
+        if about & {target.get("reference") for target in one["target"]}
+    ]
+    paths = {
+        *(one["device"]["reference"] for one in found["Observation"] if "device" in one),
+        *(who["reference"] for one in found["DiagnosticReport"] for who in one["performer"]),
+        *(one["reference"] for one in demo_study["study"]["endpoint"]),
+    }
+    for path in sorted(paths):
+        found.setdefault(path.split("/")[0], []).append(client.get(f"/fhir/{path}").json())
+    first = client.get("/fhir/AuditEvent", params={"_count": str(SOME)}).json()
+    return found | {"AuditEvent": [entry["resource"] for entry in first["entry"]]}

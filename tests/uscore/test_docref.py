@@ -6,6 +6,8 @@ import pytest
 
 from tests.uscore.data.making import LOINC, PREFIX
 
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
 AMELIA = f"{PREFIX}amelia"
 NOTE, DRAFT = f"{PREFIX}note", f"{PREFIX}draft"
 PROFILE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-documentreference"

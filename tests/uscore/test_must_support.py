@@ -10,6 +10,8 @@ from tests.uscore.bar import VERSIONS, group, groups
 from tests.uscore.data.making import ABSENT_EXTENSION, DATA_ABSENT
 from tests.uscore.supporting import items, of_profile, present
 
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
 ITEMS = [
     (version, one.name, shown)
     for version in VERSIONS
@@ -34,6 +36,8 @@ def test_a_missing_text_is_marked_by_the_extension(stored):
 
 
 def test_a_missing_code_is_marked_by_the_code_system(stored):
-    marked = [one["id"] for one in stored["Encounter"] if DATA_ABSENT in json.dumps(one["type"])]
+    marked = [
+        one["id"] for one in stored["Encounter"] if DATA_ABSENT in json.dumps(one.get("type"))
+    ]
 
     assert "uscore-stay" in marked

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.uscore.matcher import tokens
+
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 
 NOTE = (
@@ -21,8 +23,8 @@ def attachments(documents):
     return {
         mark
         for document in documents
-        if NOTE in {(c["system"], c["code"]) for k in document["category"] for c in k["coding"]}
-        for content in document["content"]
+        if NOTE in {pair for one in document.get("category", []) for pair in tokens(one)}
+        for content in document.get("content", [])
         for mark in marks(content["attachment"])
     }
 

@@ -7,6 +7,8 @@ import pytest
 from tests.uscore.bar import VERSIONS, group, groups
 from tests.uscore.supporting import of_profile
 
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
 PATHS = [
     (version, one.name, number, reference["path"])
     for version in VERSIONS

@@ -11,6 +11,8 @@ import pytest
 from tests.uscore.bar import IN_FORCE, VERSIONS, groups
 from tests.uscore.supporting import items, of_profile, present
 
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "us-core.md"
 ROW = re.compile(r"^\| (\d\.\d\.\d) \| (\d+/\d+) \| (\d+/\d+) \| (\d+/\d+) \| (\d+/\d+) \|", re.M)
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.uscore.bar import VERSIONS, groups
 
+pytestmark = [pytest.mark.slow, pytest.mark.stack]
+
 SEARCHES = [
     search
     for version in VERSIONS
