@@ -100,7 +100,7 @@ def found(folder):
         content = path.read_bytes()
         text = gzip.decompress(content) if path.suffix == ".gz" else content
         for row in map(json.loads, text.splitlines()):
-            if row["resourceType"] in ("Patient", "Observation"):
+            if row.get("resourceType") in ("Patient", "Observation"):
                 read.setdefault(row["resourceType"], set()).add(row["id"])
     return read
 
