@@ -40,7 +40,10 @@ class Cohort:
         return answer.json()["id"]
 
     def create(self, kind, **content):
-        answer = self.client.post(kind, json={"resourceType": kind, **content})
+        # HAPI takes the body of a Binary for its content unless it is called FHIR.
+        headers = {"Content-Type": "application/fhir+json"}
+        resource = {"resourceType": kind, **content}
+        answer = self.client.post(kind, json=resource, headers=headers)
         assert answer.status_code == 201, answer.text
         return answer.json()
 
