@@ -74,6 +74,11 @@ class Authorization(Section):
     key_days: float = Field(
         90.0, gt=1, description="Days after which a new key signs the id_tokens."
     )
+    style: dict[str, str] = Field(
+        default_factory=dict,
+        description="Members of the style document for apps (smart_style_url) that differ from "
+        "the usual, such as color_highlight; in the environment as JSON.",
+    )
     key_hosts: tuple[str, ...] = Field(
         (),
         description="Hosts on this machine or a private network that clients' keys may be "

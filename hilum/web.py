@@ -158,7 +158,8 @@ def _add_authorization(
 ) -> None:
     """The authorization server, its discovery and its pages; to stand before the FHIR door."""
     app.router.routes.extend(authorization.discovery.routes(apps.config))
-    pages = authorization.pages.site.make(apps, login.users, login.cookie, http)
+    looks = settings.authorization.style
+    pages = authorization.pages.site.make(apps, login.users, login.cookie, http, looks)
     app.mount("/auth", authorization.app.create_app(apps, pages.steps))
     app.router.routes.extend(pages.administration)
     provider = trusting.federation_config(settings)
