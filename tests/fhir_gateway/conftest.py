@@ -26,6 +26,11 @@ from fhir_gateway.topics.config import SubscriptionConfig
 from records import Records
 from tests.fhir_gateway.relay import Relay
 from tests.fhir_gateway.resources import new_observation, new_patient
+from tests.fhir_gateway.subscribers import client as client
+from tests.fhir_gateway.subscribers import ehr as ehr
+from tests.fhir_gateway.subscribers import notifier as notifier
+from tests.fhir_gateway.subscribers import receiver as receiver
+from tests.fhir_gateway.subscribers import rights as rights
 from tests.fixtures.stores import everything_allowed, free_port
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import threading
 import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
 
 from access.internal_rights import NOTIFIER
 from fhir_gateway.schema import make_pool, migrate
@@ -236,3 +239,72 @@ def until(find, what, timeout_s=WAIT_S):
         assert time.monotonic() < end, what
         time.sleep(0.05)
     return found
+
+
+R4_SCOPES = "system/Subscription.cruds system/Patient.rs system/Observation.rs"
+EHR_SCOPES = "system/Subscription.cruds system/DiagnosticReport.rs system/ImagingStudy.rs"
+
+
+@pytest.fixture
+def receiver():
+    """A receiver that is there."""
+    opened = Receiver().open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def rights():
+    """What is left of a client's scopes, by client; as the client register says it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def notifier(config, door, rights):
+    """A gateway's notification work."""
+    settings = dataclasses.replace(
+        config.subscriptions, standing=lambda client, scopes: rights.get(client)
+    )
+    running = Notifier(dataclasses.replace(config, subscriptions=settings)).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(client_for, unique, notifier):
+    """A system client of its own; what it subscribed to is removed at the end."""
+    made = client_for(R4_SCOPES, client=f"client-{unique}")
+    yield made
+    _clean(made)
+
+
+@pytest.fixture
+def ehr(client_for, unique, notifier):
+    """The same, with the scopes that the topics need."""
+    made = client_for(EHR_SCOPES, client=f"ehr-{unique}")
+    yield made
+    _clean(made)
+
+
+def _clean(client):
+    for one in client.get("Subscription").json().get("entry", []):
+        client.delete(f"Subscription/{one['resource']['id']}")
+
+
+def subscribe(client, body):
+    """Create a Subscription and wait until it is active; its URL."""
+    made = client.post("Subscription", json=body)
+    assert made.status_code == 201, made.text
+    url = f"Subscription/{made.json()['id']}"
+    until(lambda: client.get(url).json()["status"] == "active", "active")
+    return url
+
+
+def updates(calls):
+    """The calls that bring a resource, as R4 has them."""
+    return [one for one in calls if one.method == "PUT"]
+
+
+def of(patient):
+    """Criteria: observations of a patient."""
+    return f"Observation?patient=Patient/{patient['id']}"

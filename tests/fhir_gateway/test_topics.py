@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,52 +13,18 @@ from tests.fhir_gateway.resources import assert_refused, new_patient
 from tests.fhir_gateway.subscribers import (
     IG,
     TOPICS,
-    Notifier,
     Receiver,
-    classic,
     report,
     study,
+    subscribe,
     topical,
     until,
 )
-
-SCOPES = "system/Subscription.cruds system/DiagnosticReport.rs system/ImagingStudy.rs"
-
-
-@pytest.fixture
-def receiver():
-    opened = Receiver().open()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def notifier(config, door):
-    running = Notifier(config).start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def ehr(client_for, unique, notifier):
-    """A system client of its own; what it subscribed to is removed at the end."""
-    client = client_for(SCOPES, client=f"ehr-{unique}")
-    yield client
-    for one in client.get("Subscription").json().get("entry", []):
-        client.delete(f"Subscription/{one['resource']['id']}")
 
 
 @pytest.fixture
 def other_patient(everything, unique):
     return everything.post("Patient", json=new_patient(f"{unique}-other")).json()
-
-
-def subscribe(client, body):
-    made = client.post("Subscription", json=body)
-    assert made.status_code == 201, made.text
-    url = f"Subscription/{made.json()['id']}"
-    until(lambda: client.get(url).json()["status"] == "active", "the subscription is active")
-    return url
 
 
 def create(client, resource):
@@ -346,74 +313,6 @@ def test_a_notification_that_hands_out_data_is_audited(
     assert one.caller.client.startswith("ehr-")
 
 
-def changed(**changes):
-    def make(receiver):
-        body = topical(receiver, "diagnosticreport-final")
-        channel = changes.pop("channel", {})
-        body |= changes
-        body["channel"] |= channel
-        return body
-
-    return make
-
-
-REFUSED = {
-    "topic": lambda r: topical(r, "never-was"),
-    "another server's topic": changed(criteria="https://example.org/topic"),
-    "channel type": changed(channel={"type": "email"}),
-    "websocket": changed(channel={"type": "websocket"}),
-    "payload type": changed(channel={"payload": "application/fhir+xml"}),
-    "no payload type": changed(channel={"payload": None}),
-    "content": lambda r: topical(r, "diagnosticreport-final", content="everything"),
-    "no content": changed(channel={"_payload": {}}),
-    "filter parameter": lambda r: topical(
-        r, "diagnosticreport-final", filters=["DiagnosticReport?issued=2026"]
-    ),
-    "filter modifier": lambda r: topical(
-        r, "diagnosticreport-final", filters=["DiagnosticReport?code:missing=true"]
-    ),
-    "filter of another type": lambda r: topical(
-        r, "diagnosticreport-final", filters=["Encounter?patient=Patient/1"]
-    ),
-    "filter without a value": lambda r: topical(
-        r, "diagnosticreport-final", filters=["DiagnosticReport?code="]
-    ),
-    "filter that is no search": lambda r: topical(
-        r, "diagnosticreport-final", filters=["Encounter.patient=Patient/1"]
-    ),
-    "cross-version extension": changed(
-        _criteria={
-            "extension": [
-                {
-                    "url": "http://hl7.org/fhir/5.0/StructureDefinition/extension-Subscription.x",
-                    "valueString": "x",
-                }
-            ]
-        }
-    ),
-    "too many at once": lambda r: topical(
-        r, "diagnosticreport-final", extensions=[("max-count", "valuePositiveInt", 1000)]
-    ),
-    "no heartbeat": lambda r: topical(
-        r, "diagnosticreport-final", extensions=[("heartbeat-period", "valueUnsignedInt", 0)]
-    ),
-    "an element that we do not know": changed(modifierExtension=[{"url": "x"}]),
-    "an end in the past": changed(end="2020-01-01T00:00:00Z"),
-    "an end without zone": changed(end="2099-01-01T00:00:00"),
-    "no reason": changed(reason=None),
-    "no channel": lambda r: {**classic(r, "x"), "channel": None},
-    "not a Subscription": lambda r: {"resourceType": "Patient"},
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_not_supported_is_refused_with_the_reason(ehr, receiver, case):
-    answer = ehr.post("Subscription", json=REFUSED[case](receiver))
-
-    assert_refused(answer, 422)
-    assert receiver.calls == []
-
-
 def test_the_operation_for_websockets_is_not_there(ehr, receiver):
     url = subscribe(ehr, topical(receiver, "diagnosticreport-final"))
 
@@ -421,8 +320,6 @@ def test_the_operation_for_websockets_is_not_there(ehr, receiver):
 
 
 def test_an_end_that_has_come_turns_it_off(ehr, receiver):
-    from datetime import UTC, datetime, timedelta
-
     end = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
     body = {**topical(receiver, "diagnosticreport-final"), "end": end}
     url = subscribe(ehr, body)
