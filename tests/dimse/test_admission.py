@@ -46,6 +46,7 @@ def identities(peers_dsn, tmp_path_factory):
     users = Users(peers_dsn)
     users.add(User("anna", "Anna", "radiologist"), PASSWORD)
     users.add(User("tom", "Tom", "technologist"), PASSWORD)
+    users.add(User("pat", "Pat", "patient", "Patient/1"), PASSWORD)
     users.add(User("gone", "Gone", "radiologist", disabled=True), PASSWORD)
     authority = TokenAuthority.load_or_create(
         tmp_path_factory.mktemp("keys"), issuer="t", audience="t"
@@ -217,6 +218,16 @@ def test_a_token_opens_what_its_scopes_open(admission_for, identities, scope, ri
     assert decision.rights == rights
     assert decision.identity_response is None
     assert decision.caller.studies == {"1.2.3"}
+
+
+def test_who_is_held_to_one_patient_or_filter_gets_nothing(admission_for, identities):
+    admission = admission_for(replace(CT, rights=ALL_RIGHTS), identities=identities)
+    narrow = mint(identities, "patient/*.rs", context={"patient": "1"}).encode()
+    granular = mint(identities, "user/ServiceRequest.rs?category=a").encode()
+
+    asked = asking(JWT, narrow), asking(JWT, granular), asking(PASSCODE, b"pat", PASSWORD.encode())
+
+    assert [admission.decide(one).rights for one in asked] == [set()] * 3
 
 
 @pytest.mark.parametrize(
