@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from archive import ArchiveError
@@ -17,6 +18,8 @@ from archive.worklist import STATUSES, Scheduled, Worklist, WorklistError
 from archive.worklist_match import STEPS
 from hilum.console import DataOption, attached, fail, out
 from hilum.status import running_dsn
+
+WIDTH = 180
 
 app = typer.Typer(
     help="The modality worklist: what scanners are told to do next.", no_args_is_help=True
@@ -63,10 +66,14 @@ def show(data: DataOption = None) -> None:
         found = Table(show_edge=False)
         found.add_column("key", no_wrap=True)  # to be copied into `remove`
         for name in ("step", "status", "starts", "station", "modality", "accession"):
-            found.add_column(name)
+            found.add_column(name, no_wrap=True)
         for one in worklist.list():
             found.add_row(*_cells(one))
-        out.print(found if found.row_count else "the worklist is empty")
+        if not found.row_count:
+            out.print("the worklist is empty")
+            return
+        # The keys of orders are long: a narrow terminal breaks lines, and nothing is cut short.
+        Console(width=max(out.width, WIDTH)).print(found)
 
     _with_worklist(table, data)
 
