@@ -1,4 +1,4 @@
-"""FHIR through the gateway beside HAPI itself, in the same run: read, search, transaction, export.
+"""FHIR through the gateway beside HAPI itself, in the same run: read, search, transaction.
 
 Starts the product in a temporary folder. "HAPI" is asked on its own port with a signed grant of
 every right, so that it does the same work behind its door; the gateway judges a token, signs a
@@ -6,7 +6,6 @@ grant, enforces, and writes an audit record for each request. The two are asked 
 times, and the CPU time of all server processes is printed beside each figure.
 
     python -m bench.fhir --rounds 5 --requests 300
-    python -m bench.fhir --export 100000
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ EVERYTHING = Rights(
     mode="internal",
     subject="bench",
     rules=(Rule(letters="cruds"),),
-    operations=("$export", "$export-poll-status"),
     counts=True,
 )
 
@@ -282,61 +280,15 @@ def compare(
     return good
 
 
-def export(door: Door, kind: str = "Observation") -> tuple[int, float]:
-    """Rows and seconds of one export, its files read."""
-    began = time.perf_counter()
-    _, headers, _ = door.ask("GET", f"$export?_type={kind}", Prefer="respond-async")
-    status = headers["content-location"].removeprefix(door.url).strip("/")
-    while True:
-        code, _, content = door.ask("GET", status)
-        if code == http.HTTPStatus.OK:
-            break
-        time.sleep(0.5)
-    rows = 0
-    for file in json.loads(content)["output"]:
-        path = file["url"].removeprefix(door.url).strip("/")
-        _, headers, body = door.ask("GET", path, Accept="application/fhir+ndjson")
-        rows += body.count(b"\n")
-    return rows, time.perf_counter() - began
-
-
-def measure_export(bench: Bench, count: int) -> None:
-    """Ours beside HAPI's own job, where it has one, and the memory that the web process came to."""
-    web = bench.stack.addresses["pids"]["web"]
-    before = _peak_mib(web)
-    for door in (bench.gateway, bench.hapi):
-        try:
-            rows, seconds = export(door)
-        except SystemExit as refused:
-            print(f"export, {door.name}: not measured: {refused}")
-            continue
-        print(
-            f"export, {door.name}: {rows} rows of {count} in {seconds:.0f} s:"
-            f" {rows / seconds:.0f}/s"
-        )
-    print(
-        f"export: memory of the web process at most {_peak_mib(web):.0f} MiB, before {before:.0f}"
-    )
-
-
-def _peak_mib(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(one for one in lines if one.startswith("VmHWM")).split()[1]) / 1024
-
-
 def main() -> None:
     """Measure and print; exit 1 when a ratio misses the target."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--export", type=int, default=0, metavar="ROWS")
     options = parser.parse_args()
     with running() as bench:
-        load(bench.hapi, max(PATIENTS * OBSERVATIONS, options.export))
-        if options.export:
-            measure_export(bench, options.export)
-            return
+        load(bench.hapi, PATIENTS * OBSERVATIONS)
         print(f"{'':26} {'HAPI':>10} {'gateway':>10}")
         good = compare(bench, bench.gateway, questions(), options)
         print("an app of one patient:")
