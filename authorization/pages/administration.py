@@ -13,6 +13,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from access.audit import AuditUnavailable
 from access.browser import session_of
 from access.errors import AccessError
 from access.sessions import Session
@@ -48,9 +49,9 @@ class Administration:
             return stopped(403, "This page is for administrators.")
         try:
             return await show(session)
-        except psycopg.Error as error:
+        except (psycopg.Error, AuditUnavailable) as error:
             log.error("no page", error=type(error).__name__)
-            return stopped(503, "The database is away. Please try again in a moment.")
+            return stopped(503, "That cannot be done now. Please try again in a moment.")
 
     async def change(self, request: Request, work: Work, again: Again) -> Response:
         """Take a form; what is wrong with it is said on the same page, and nothing is lost."""
@@ -63,6 +64,8 @@ class Administration:
                 if not self.door.is_ours(request, session, fields.get("csrf", "")):
                     return stopped(403, "This page was open for too long. Please go back to it.")
                 return await work(session, fields)
+            except AuditUnavailable:
+                raise
             except (AccessError, AuthorizationError) as error:
                 text = str(error)
                 return await again(session, fields, f"{text[:1].upper()}{text[1:]}.")

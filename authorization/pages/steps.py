@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from access.audit import AuditUnavailable
 from access.browser import session_of
 from authorization.chart import Chart, ChartAway
 from authorization.choices import Choices, Consent
@@ -89,9 +90,9 @@ class Steps:
             return _stopped(400, str(error))
         except ChartAway as error:
             return _stopped(503, str(error))
-        except psycopg.Error as error:
+        except (psycopg.Error, AuditUnavailable) as error:
             log.error("no step", error=type(error).__name__)
-            return _stopped(503, "the database is away; please try again in a moment")
+            return _stopped(503, "that cannot be done now; please try again in a moment")
 
     async def _situation(self, request: Request) -> Situation:
         """Who stands where. Raises Instead: somebody has to sign in first, or cannot go on."""

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from access.audit import AuditEventKind, AuditRecord, AuditSpool
+from access.audit import AuditEventKind, AuditRecord, AuditSpool, AuditUnavailable
 from access.browser import Cookie
 from access.caller import Caller
 from access.errors import AccessError
@@ -77,6 +77,13 @@ class Federated:
 
     async def back(self, request: Request) -> Response:
         """Check the answer, begin a session, go where the user wanted to."""
+        try:
+            return await self._judged(request)
+        except AuditUnavailable:
+            log.error("nobody signed in", error="the audit trail cannot be written")
+            return _stopped(503, "that cannot be done now; please try again in a moment")
+
+    async def _judged(self, request: Request) -> Response:
         kept = request.cookies.get(self._name, "").split(".")
         given = request.query_params
         if len(kept) != 4 or not hmac.compare_digest(
@@ -93,15 +100,12 @@ class Federated:
             before = self.cookie.read(request)
             origin = f"{self.provider.config.issuer} {claims['sub']}"
             user, token = await anyio.to_thread.run_sync(lambda: self._enter(origin, user, before))
-        except ProviderError as error:
-            return await self._refused(request, 403, str(error))
-        except AccessError as error:
+        except (ProviderError, AccessError) as error:
             return await self._refused(request, 403, str(error))
         except psycopg.Error as error:
             log.error("nobody signed in", error=type(error).__name__)
             return _stopped(503, "the database is away; please try again in a moment")
         self._record(user.caller(client="browser", address=address_of(request)), "success", "")
-        # A page of ours: a redirect out of another site would come without our strict cookies.
         response = go(_local(_unpacked(kept[3])))
         self.cookie.give(response, token)
         response.delete_cookie(self._name, path="/", secure=self.cookie.secure)
