@@ -21,7 +21,7 @@ IN_SCOPE = sorted({one.resource for one in groups(IN_FORCE)})
 @pytest.fixture(scope="module")
 def statement(stack):
     """As anybody sees it, without a token."""
-    answer = httpx.get(f"{stack.base}/fhir/metadata", trust_env=False)
+    answer = httpx.get(f"{stack.base}/fhir/metadata", trust_env=False, timeout=60)
     assert answer.status_code == 200
     return answer.json()
 
