@@ -21,6 +21,7 @@ def documented(tag: str = "") -> dict[str, Any]:
     if tag:
         for number in ("EHR-0815", "V-4711", "ACC-0815", "PLACER-0815", "APP-0815"):
             text = text.replace(number, f"{number[:3]}{tag}")
+        text = text.replace("1234567893", tag)  # which other tests' practitioners have too
         text = text.replace("8f1d2b52-0000-4000-8000", str(uuid.uuid4())[:23])
     return json.loads(text)
 

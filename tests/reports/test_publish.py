@@ -183,7 +183,7 @@ async def signed(records, filed, **more):
     reader = await records.create(
         {
             "resourceType": "Practitioner",
-            "identifier": [{"system": "http://hl7.org/fhir/sid/us-npi", "value": "1234567893"}],
+            "identifier": [{"system": "https://hilum.dev/test/reader", "value": filed.run}],
             "name": [{"family": "Reader", "given": ["Rita"]}],
         }
     )
