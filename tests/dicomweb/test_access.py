@@ -123,3 +123,26 @@ def test_without_origins_no_cors_header_is_sent(web):
     answer = web.get(f"/studies?StudyInstanceUID={generate_uid()}", headers={"Origin": ORIGIN})
 
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("scope", "context"),
+    [
+        ("patient/ImagingStudy.cruds", {"patient": "p"}),
+        ("user/ImagingStudy.cruds", {"fhirUser": "Patient/p"}),
+        ("system/ImagingStudy.cruds?status=available", {}),
+    ],
+)
+def test_where_nobody_can_be_asked_a_token_with_a_limit_opens_nothing(
+    server, stored, scope, context
+):
+    headers = {"Authorization": f"Bearer {server.token_for(scope, context=context)}"}
+    new = file_of(slice_of())
+    with server.client(**headers) as web:
+        dicom = {"Content-Type": "application/dicom"}
+        assert web.get(url_of(stored)).status_code == 403
+        assert web.get(f"{url_of(stored)}/metadata").status_code == 403
+        assert web.delete(url_of(stored, "study")).status_code == 403
+        assert web.get("/studies").status_code == 204
+        assert web.get("/changefeed").status_code == 403
+        assert web.post("/studies", content=new, headers=dicom).status_code == 403
