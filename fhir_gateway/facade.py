@@ -36,6 +36,7 @@ from fhir_gateway.quiet import keep_quiet, quiet_entries
 from fhir_gateway.searching import encode_query
 from fhir_gateway.upstream import Upstream, json_headers, store_away, stream
 from records import RecordsError
+from records.transport import RETRY_CONFLICT
 
 FORM = "application/x-www-form-urlencoded"
 FORM_UTF8 = f"{FORM}; charset=UTF-8"  # without the charset HAPI finds no non-ASCII value
@@ -160,6 +161,7 @@ class Facade:
                     rights=rights_of(caller),
                     headers=headers,
                     body=body,
+                    extra={} if "if-match" in headers else RETRY_CONFLICT,
                 )
             )
             status = _mended_status(answer.status, "if-match" in headers)

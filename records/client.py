@@ -10,7 +10,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from records.errors import NotFound, RecordsError, VersionConflict
-from records.transport import FHIR_JSON, Credentials, FhirTransport
+from records.transport import FHIR_JSON, RETRY_CONFLICT, Credentials, FhirTransport
 
 Resource = dict[str, Any]
 CREATE_ATTEMPTS, CREATE_DELAY_S = 4, 0.1
@@ -152,7 +152,9 @@ class Records:
     async def delete(self, resource_type: str, resource_id: str) -> None:
         """Delete a resource; one that is gone already is no error."""
         try:
-            await self._transport.request("DELETE", f"{resource_type}/{resource_id}")
+            await self._transport.request(
+                "DELETE", f"{resource_type}/{resource_id}", headers=RETRY_CONFLICT
+            )
         except NotFound:
             return
 

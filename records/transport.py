@@ -29,6 +29,9 @@ from records.errors import (
 FHIR_JSON = "application/fhir+json"
 Credentials = Callable[[str, str], Mapping[str, str]]
 """From method and path below the base to the headers that let a request in."""
+# A delete meets the store's own work on a resource that was made a moment ago; with this it tries
+# again by itself instead of answering 409.
+RETRY_CONFLICT = {"X-Retry-On-Version-Conflict": "retry; max-retries=5"}
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 5.0
