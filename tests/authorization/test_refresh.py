@@ -194,3 +194,13 @@ def test_only_hashes_of_codes_and_refresh_tokens_are_in_the_database(site, app):
     assert code not in text
     assert found["refresh_token"] not in text
     assert found["access_token"] not in text
+
+
+def test_an_app_without_a_credential_may_refresh_without_its_name(site, app):
+    token = site.tokens(app, "user/*.rs offline_access")["refresh_token"]
+
+    unknown = site.post("token", grant_type="refresh_token", refresh_token="made-up")
+    good = site.post("token", grant_type="refresh_token", refresh_token=token)
+
+    assert (unknown.status_code, good.status_code) == (401, 200)
+    assert good.json()["refresh_token"] != token
