@@ -139,6 +139,10 @@ def _traversals(target: OnePatient) -> Iterator[Attempt]:
         yield _get(f"Patient?{asked}")
     yield _get(f"Organization?_has:Patient:organization:family={target.family}")
     yield _get(f"Endpoint?_has:ImagingStudy:endpoint:patient={patient}")
+    yield from _includes(target)
+
+
+def _includes(target: OnePatient) -> Iterator[Attempt]:
     for include in (
         "_include=*",
         "_include=Observation:subject",
@@ -162,7 +166,7 @@ def _traversals(target: OnePatient) -> Iterator[Attempt]:
         yield _get(f"ImagingStudy?_id={target.study}&{include}")
     for include in ("_revinclude=Observation:subject", "_revinclude=ImagingStudy:patient",
                     "_include=Patient:organization", "_revinclude=Provenance:target"):  # fmt: skip
-        yield _get(f"Patient?_id={patient}&{include}")
+        yield _get(f"Patient?_id={target.patient}&{include}")
     yield _get("Organization?_revinclude=Patient:organization")
     yield _get("Endpoint?_revinclude=ImagingStudy:endpoint")
 
