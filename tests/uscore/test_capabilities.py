@@ -7,6 +7,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from tests.fixtures.running import wait_for
 from tests.uscore import packages
 from tests.uscore.bar import IN_FORCE, groups
 from tests.uscore.packages import COMBINATION, expectation
@@ -141,7 +142,14 @@ def test_every_declared_interaction_works_on_every_type(client, declared, prober
     assert [k for k, p in paths.items() if p == "none"] == []
     assert (refused, binary) == ([], 200)
     assert [k for k, a in zip(kinds, changed, strict=True) if status(a) != "200"] == []
-    assert [k for k, a in zip(kinds, deleted, strict=True) if status(a) not in ("200", "204")] == []
+    for kind, answer in zip(kinds, deleted, strict=True):
+        if status(answer) == "409":  # the store is still taking in a CodeSystem: it says so
+            wait_for(
+                lambda path=paths[kind]: client.delete(f"/fhir/{path}").status_code == 200,
+                f"{kind} deleted",
+            )
+        else:
+            assert status(answer) in ("200", "204"), kind
 
 
 def status(answer):
