@@ -201,6 +201,10 @@ def _searches(own: Target, other: Target) -> Iterator[Attempt]:
         query = urlencode({"StudyInstanceUID": other.study})
         yield Attempt("GET", f"/dicomweb/{level}?{query}", {"Accept": _XML})
         yield Attempt("HEAD", f"/dicomweb/{level}?{query}")
+    yield from _searches_in_a_study(own, other)
+
+
+def _searches_in_a_study(own: Target, other: Target) -> Iterator[Attempt]:
     for path in (
         f"{own.study}/series?SeriesInstanceUID={other.series}",
         f"{own.study}/instances?SOPInstanceUID={other.instance}",
