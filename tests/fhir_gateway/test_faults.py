@@ -74,7 +74,8 @@ async def test_requests_wait_for_a_slow_store_and_those_too_many_are_told_to_com
     assert all(one.headers["retry-after"] for one in turned_away)
     # Who is refused does not wait behind those who do.
     assert refused.status_code == 401
-    assert len(unfinished) >= UPSTREAM_CONNECTIONS
+    # One may have passed the relay just before it became slow.
+    assert len(unfinished) >= UPSTREAM_CONNECTIONS - 1
     assert connections <= UPSTREAM_CONNECTIONS + 10
     assert during - before < 20
     assert after.status_code == 200
