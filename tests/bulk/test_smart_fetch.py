@@ -58,7 +58,7 @@ def key(stack, tmp_path_factory):
     """The private key set of a registered client."""
     folder = tmp_path_factory.mktemp("smart-fetch")
     made = RSAKey.generate_key(2048, {"kid": uuid.uuid4().hex, "alg": "RS384"}, private=True)
-    public, private = folder / "public.json", folder / "private.json"
+    public, private = folder / "public.json", folder / "private.jwks"
     public.write_text(json.dumps({"keys": [made.as_dict(private=False)]}))
     private.write_text(json.dumps({"keys": [{**made.as_dict(private=True), "key_ops": ["sign"]}]}))
     done = stack.run(
