@@ -10,6 +10,7 @@ from multiprocessing import get_context
 import psutil
 import pytest
 
+from access.grants import GrantSigner
 from hilum.fhir_store import (
     FhirStoreError,
     HapiServer,
@@ -78,19 +79,17 @@ def test_a_server_that_was_not_built_is_said_with_how_to_build_it(hapi, tmp_path
 
 
 def test_a_server_that_dies_at_start_shows_the_end_of_its_log(hapi, tmp_path):
-    server = HapiServer(
-        replace(hapi.config, secret="short", port=free_port()), tmp_path / "hapi.log"
-    )
+    server = HapiServer(replace(hapi.config, heap="a-lot", port=free_port()), tmp_path / "hapi.log")
 
-    with pytest.raises(FhirStoreError, match="internal credential"):
+    with pytest.raises(FhirStoreError, match="Invalid maximum heap size"):
         server.start()
 
     assert server.process is None
 
 
-def test_only_the_server_with_our_credential_counts_as_ready(hapi, postgres):
+def test_only_the_server_that_knows_our_key_counts_as_ready(hapi, postgres, tmp_path):
     nobody = hapi_config(postgres, "postgres")
-    stranger = replace(hapi.config, secret="credential-of-another-stack")
+    stranger = replace(hapi.config, grants=GrantSigner.load_or_create(tmp_path))
 
     assert [is_ready(c) for c in (hapi.config, nobody, stranger)] == [True, False, False]
 
