@@ -21,9 +21,10 @@ from records import Records, RecordsError, RecordsUnavailable, Rejected
 BATCH = 100
 IDLE_S = 1.0
 FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
-# Below this backlog the shipper rests as long as it works: the trail is in no hurry, and the store
-# has others to serve. Above, it catches up.
+# Below this backlog the shipper rests several times as long as it works: the trail is in no hurry,
+# and the store has others to serve. Above, it catches up.
 EASY_BYTES = 4 * 1024 * 1024
+RESTS = 4
 LONGEST_REST_S = 5.0
 ATTEMPTS = 5
 REJECTED = "rejected.jsonl"
@@ -66,7 +67,7 @@ class AuditShipper:
 
     async def _rest(self, reader: SpoolReader, worked_s: float) -> float:
         backlog = await asyncio.to_thread(reader.backlog)
-        return 0.0 if backlog > EASY_BYTES else min(worked_s, LONGEST_REST_S)
+        return 0.0 if backlog > EASY_BYTES else min(RESTS * worked_s, LONGEST_REST_S)
 
     async def ship(self, batch: Batch) -> None:
         """Write these records; what the store will never take is kept on disk."""
