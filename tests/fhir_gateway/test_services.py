@@ -30,6 +30,12 @@ async def until(condition, timeout_s=30.0):
         await asyncio.sleep(0.05)
 
 
+async def activated(records):
+    """HAPI turns requested into active by a write of its own, some time after ours."""
+    found = await records.read("Subscription", "hilum-imagingstudy")
+    return found["status"] == "active"
+
+
 async def searchable(records, study, instances):
     query = {"identifier": f"urn:dicom:uid|urn:oid:{study}", "_elements": "numberOfInstances"}
     found = await records.search("ImagingStudy", query)
@@ -38,6 +44,7 @@ async def searchable(records, study, instances):
 
 async def test_seeding_twice_changes_nothing(records, config):
     await seed(records, config)
+    await until(lambda: activated(records))
     subscription = await records.read("Subscription", "hilum-imagingstudy")
     parameters = [one["id"] for one in load(config.profiles / "searchparameter")]
     versions = [await records.read("SearchParameter", one) for one in parameters]

@@ -75,15 +75,18 @@ def test_the_validator_finds_no_error_in_what_the_path_wrote(stack, demo_study, 
 
 def test_clinical_resources_claim_their_us_core_profile(stack, demo_study):
     us_core = "http://hl7.org/fhir/us/core/StructureDefinition/"
+    patient = demo_study["study"]["subject"]["reference"]
     expected = {
-        "Patient": "us-core-patient",
-        "Observation": "us-core-observation-clinical-result",
-        "DiagnosticReport": "us-core-diagnosticreport-note",
-        "Provenance": "us-core-provenance",
+        "Patient": ("us-core-patient", {"_id": patient.removeprefix("Patient/")}),
+        "Observation": ("us-core-observation-clinical-result", {"subject": patient}),
+        "DiagnosticReport": ("us-core-diagnosticreport-note", {"subject": patient}),
+        "Provenance": ("us-core-provenance", {"patient": patient}),
     }
     with stack.client() as client:
-        for kind, profile in expected.items():
-            for resource in search(client, kind):
+        for kind, (profile, query) in expected.items():
+            found = search(client, kind, **query)
+            assert found, kind
+            for resource in found:
                 claimed = [url.split("|")[0] for url in resource["meta"]["profile"]]
                 assert us_core + profile in claimed
 
