@@ -94,7 +94,8 @@ def create_app(
     _add_metadata(app, config, models)
     _add_export(app, facade, bulk)
     add_routes(app, SubscriptionDoor(config, facade, models, Subscriptions(pool), upstream))
-    app.add_api_route("/{path:path}", facade.handle, methods=ALL_METHODS)
+    # A plain route: FastAPI's own looks at parameters that this one does not have.
+    app.router.routes.append(Route("/{path:path}", facade.handle, methods=ALL_METHODS))
     return app
 
 

@@ -26,7 +26,7 @@ from access.http import Verifier, caller_of
 from access.rights import rights_of
 from fhir_gateway import docref
 from fhir_gateway.audit.door import DoorTrail
-from fhir_gateway.audit.subjects import first_part, patients_in, resource_in
+from fhir_gateway.audit.subjects import patients_in, resource_in
 from fhir_gateway.bundles import COUNTED, PageLinks, check_types, judge_bundle, merge_batch
 from fhir_gateway.config import MIB, GatewayConfig
 from fhir_gateway.grammar import Interaction, Judge
@@ -165,16 +165,16 @@ class Facade:
                 )
             )
             status = _mended_status(answer.status, "if-match" in headers)
-            begun = await first_part(answer)
+            begun = await self._upstream.beginning(answer)
             await self._trail.record(caller, interaction, status, resource_in(begun))
             keep_quiet(caller, interaction.resource_type, status)
         except BaseException:
             await stack.aclose()
             raise
         sent = self._upstream.public_headers(answer)
-        if request.method == "HEAD":
+        if request.method == "HEAD" or answer.content.at_eof():
             await stack.aclose()
-            return Response(status_code=status, headers=sent)
+            return Response(b"" if request.method == "HEAD" else begun, status, headers=sent)
         return StreamingResponse(stream(answer, stack, begun), status, headers=sent)
 
     async def _searchset(

@@ -25,6 +25,7 @@ PASSED_UP = (
 PASSED_DOWN = ("content-type", "etag", "last-modified", "location", "content-location")
 _VERSION = re.compile(r"/_history/([A-Za-z0-9\-.]{1,64})\Z", re.ASCII)
 CHUNK = 64 * 1024
+PEEK_BYTES = 256 * 1024
 RETRY_AFTER_S = "5"
 
 
@@ -90,16 +91,24 @@ class Upstream:
 
     async def read_all(self, answer: aiohttp.ClientResponse, limit: int) -> bytes:
         """The whole answer, or a 502 when it is larger than we look at."""
-        parts, size = [], 0
+        content = await self.beginning(answer, limit + 1)
+        if len(content) > limit:
+            raise Refusal(502, "the answer is too large; ask for a smaller page")
+        return content
+
+    async def beginning(self, answer: aiohttp.ClientResponse, size: int = PEEK_BYTES) -> bytes:
+        """So much of an answer, or a little more; all of it, where it is smaller.
+
+        Raises:
+            Refusal: 503 when the store breaks off.
+        """
+        read = bytearray()
         try:
-            async for part in answer.content.iter_chunked(CHUNK):
-                size += len(part)
-                if size > limit:
-                    raise Refusal(502, "the answer is too large; ask for a smaller page")
-                parts.append(part)
+            while len(read) < size and (part := await answer.content.readany()):
+                read += part
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Refusal(503, "the FHIR store broke off its answer") from error
-        return b"".join(parts)
+        return bytes(read)
 
     def _pool(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:

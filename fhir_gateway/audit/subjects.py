@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import aiohttp
 import orjson
 
-PEEK_BYTES = 256 * 1024
 Resource = Mapping[str, Any]
 
 
@@ -29,14 +27,6 @@ def patients_in(bundle: Resource) -> tuple[str, ...]:
     entries = bundle.get("entry", [])
     found = (patient_of(one["resource"]) for one in entries if "resource" in one)
     return tuple(dict.fromkeys(one for one in found if one is not None))
-
-
-async def first_part(answer: aiohttp.ClientResponse) -> bytes:
-    """The beginning of an answer: all of it, unless it is large."""
-    read = bytearray()
-    while len(read) < PEEK_BYTES and (part := await answer.content.readany()):
-        read += part
-    return bytes(read)
 
 
 def resource_in(part: bytes) -> Resource | None:

@@ -285,3 +285,15 @@ def test_a_dead_store_is_503_with_a_time_to_come_back(everything, hapi_relay, st
     assert_refused(answer, 503)
     assert answer.headers["retry-after"].isdigit()
     assert everything.get(f"Patient/{stored_patient['id']}").status_code == 200
+
+
+def test_a_store_that_breaks_off_its_answer_is_503(everything, hapi_relay, stored_patient):
+    hapi_relay.short_by = 20
+    try:
+        answer = everything.get(f"Patient/{stored_patient['id']}")
+    finally:
+        hapi_relay.short_by = 0
+
+    assert_refused(answer, 503)
+    assert "broke off" in answer.text
+    assert everything.get(f"Patient/{stored_patient['id']}").status_code == 200
