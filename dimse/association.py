@@ -1,12 +1,13 @@
-"""What our handlers know of an association: who was admitted to it."""
+"""What our handlers know of an association: who was admitted to it, and whether it must end."""
 
 from __future__ import annotations
 
 from pynetdicom.association import Association
 
 from dimse.admission import Admitted
+from dimse.association_register import Open
 
-_ADMITTED = "hilum_admitted"
+_ADMITTED, _OPEN = "hilum_admitted", "hilum_open"
 
 
 def admitted(association: Association) -> Admitted:
@@ -17,6 +18,12 @@ def admitted(association: Association) -> Admitted:
     return found
 
 
-def admit(association: Association, who: Admitted) -> None:
+def is_ending(association: Association) -> bool:
+    """Whether the server stops and waits for the answer to the request that is under way."""
+    found = vars(association).get(_OPEN)
+    return isinstance(found, Open) and found.ending
+
+
+def admit(association: Association, who: Admitted, entry: Open) -> None:
     """Remember who uses an association."""
-    vars(association)[_ADMITTED] = who
+    vars(association).update({_ADMITTED: who, _OPEN: entry})

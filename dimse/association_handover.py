@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from pynetdicom import AE, evt
@@ -19,6 +20,7 @@ from pynetdicom.transport import AddressInformation, AssociationServer, Associat
 
 from dimse.admission import Admitted
 from dimse.association import admit
+from dimse.association_register import Open
 from dimse.guard import Request
 from dimse.negotiation import Agreement, acceptance, extended_of
 from dimse.services import Services
@@ -54,13 +56,16 @@ class Handover(AssociationServer):
         """Listen to nothing."""
 
     def make(
-        self, accepted: Accepted, transport: Callable[[Association, Request], AssociationSocket]
+        self,
+        accepted: Accepted,
+        entry: Open,
+        transport: Callable[[Association, Request], AssociationSocket],
     ) -> Association:
         """An association that is ready to be run, by `run` in this thread or by `start`."""
         association = Association(self.ae, MODE_ACCEPTOR)
         association._server = self
-        admit(association, accepted.who)
-        association.acse = _Acceptor(association, accepted, self._our_services)
+        admit(association, accepted.who, entry)
+        association.acse = _Acceptor(association, accepted, entry, self._our_services)
         association.set_socket(transport(association, accepted.request))
         acceptor = association.acceptor
         acceptor.maximum_length = self.ae.maximum_pdu_size
@@ -83,9 +88,12 @@ class Handover(AssociationServer):
 class _Acceptor(ACSE):
     """Answers the request as it was agreed, instead of negotiating by pynetdicom's own rules."""
 
-    def __init__(self, association: Association, accepted: Accepted, services: Services) -> None:
+    def __init__(
+        self, association: Association, accepted: Accepted, entry: Open, services: Services
+    ) -> None:
         super().__init__(association)
         self._accepted = accepted
+        self._entry = entry
         self._services = services
 
     def _negotiate_as_acceptor(self) -> None:
@@ -105,3 +113,14 @@ class _Acceptor(ACSE):
         evt.trigger(self.assoc, evt.EVT_ACCEPTED, {})
         self.assoc.is_established = True
         evt.trigger(self.assoc, evt.EVT_ESTABLISHED, {})
+        self._watch_requests()
+
+    def _watch_requests(self) -> None:
+        """Count each request as under way until it is answered, also by who took it over above."""
+        association: Any = self.assoc
+        answer = association._serve_request
+
+        def serve(message: Any, context_id: int) -> None:
+            self._entry.serve(partial(answer, message, context_id))
+
+        association._serve_request = serve

@@ -28,7 +28,9 @@ class Open:
     """One association, or a request for one that is being looked at.
 
     Attributes:
-        busy: An operation is under way.
+        busy: A message is coming in or being answered.
+        serving: pynetdicom, or a service of ours behind it, answers a request.
+        ending: What is under way must come to its end now: the server stops.
         last: When it last did something (monotonic, s).
         abort: Ends it from outside, and may be called from any thread.
     """
@@ -36,12 +38,27 @@ class Open:
     address: str
     title: str
     busy: bool = False
+    serving: bool = False
+    ending: bool = False
     last: float = field(default_factory=time.monotonic)
     abort: Callable[[], None] | None = None
 
     def mark(self, *, busy: bool) -> None:
         """Say that an operation begins or has ended."""
         self.busy, self.last = busy, time.monotonic()
+
+    def serve(self, request: Callable[[], None]) -> None:
+        """Answer a request, which may take long; until then the association is not idle."""
+        self.serving = True
+        try:
+            request()
+        finally:
+            self.serving, self.last = False, time.monotonic()
+
+    def is_idle(self, seconds: float) -> bool:
+        """Whether nothing has been under way for so long."""
+        idle = not self.busy and not self.serving
+        return idle and time.monotonic() - self.last > seconds
 
 
 class Register:
@@ -73,6 +90,12 @@ class Register:
         """Count it no longer."""
         with self._lock:
             self._open.discard(entry)
+
+    def end(self) -> None:
+        """Ask all for the answer to what is under way, complete or not."""
+        with self._lock:
+            for one in self._open:
+                one.ending = True
 
     def abort(self, chosen: Callable[[Open], bool]) -> None:
         """End the chosen ones."""

@@ -38,7 +38,13 @@ from dimse.query_request import (
     supported,
 )
 from dimse.services import Service
-from dimse.status import DOES_NOT_MATCH, OUT_OF_RESOURCES, UNABLE_TO_PROCESS, failure_of
+from dimse.status import (
+    DOES_NOT_MATCH,
+    OUT_OF_RESOURCES,
+    STOPPING,
+    UNABLE_TO_PROCESS,
+    failure_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -145,6 +151,8 @@ def streamed(event: Event, answers: Generator[Answer, None, None], limit: int) -
                 turn = flow.turn()
                 if turn == "cancelled":
                     yield CANCELLED, None
+                if turn == "ending":
+                    yield status(OUT_OF_RESOURCES, STOPPING), None
                 if turn != "go":
                     return
                 if limit and number >= limit:

@@ -10,6 +10,8 @@ import structlog
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
+from dimse.association import is_ending
+
 log = structlog.get_logger(__name__)
 
 QUEUED = 64
@@ -17,7 +19,7 @@ QUEUED = 64
 STALLED_S = 60.0
 _LOOK_S = 0.002
 
-Turn = Literal["go", "cancelled", "gone"]
+Turn = Literal["go", "cancelled", "ending", "gone"]
 
 
 class Flow:
@@ -37,6 +39,8 @@ class Flow:
                 return "gone"
             if self._event.is_cancelled:
                 return "cancelled"
+            if is_ending(self._association):
+                return "ending"
             now = waiting.qsize()
             if now < QUEUED:
                 # Its idle timer counts from the last message received: without this a query that

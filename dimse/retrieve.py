@@ -153,7 +153,8 @@ class _Retriever:
                 liked = who.peer.transfer_syntaxes if who.peer else ()
                 tally, cancelled = get(line, records, liked, self._config.getting)
         except RequestorGone:
-            self._end(who, records, None, f"{what}: the requestor left")
+            why = "the server stopped" if line.is_ending else "the requestor left"
+            self._end(who, records, None, f"{what}: {why}")
             raise
         self._end(who, records, tally, what)
         log.info("retrieved", how=what, level=selection.level, **_counts(tally))

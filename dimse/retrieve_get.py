@@ -18,6 +18,7 @@ from dimse.scu_command import COMMENT, STATUS, Command
 from dimse.sender import Delivery, status_text, store_request
 from dimse.sender_contexts import choose
 from dimse.sender_file import NotSendable, Outgoing, pieces
+from dimse.status import STOPPING
 from pixels import Transcoder
 
 log = structlog.get_logger(__name__)
@@ -47,9 +48,12 @@ def get(
     line.respond(PENDING, tally)
     back = _Back(line, contexts_back(line.association), preferred, getting)
     told = time.monotonic()
-    for record in records:
+    for number, record in enumerate(records):
         if line.is_cancelled:
             return tally, True
+        if line.is_ending:
+            tally.fail_rest(records[number:], set(), STOPPING)
+            return tally, False
         count(tally, record, back.send(outgoing_of(record)))
         if tally.remaining and time.monotonic() - told >= _PENDING_S:
             line.respond(PENDING, tally)

@@ -21,6 +21,7 @@ from pynetdicom.dsutils import encode as encode_data_set
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
+from dimse.association import is_ending
 from dimse.retrieve_tally import Tally
 from dimse.scu_command import (
     COMMAND,
@@ -91,6 +92,11 @@ class Line:
     def is_cancelled(self) -> bool:
         """Whether the requestor has sent C-CANCEL for this request."""
         return self._request.MessageID in self._association.dimse.cancel_req
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the server stops: the final response is due, whatever is left."""
+        return is_ending(self._association)
 
     @property
     def is_gone(self) -> bool:

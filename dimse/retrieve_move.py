@@ -17,6 +17,7 @@ from dimse.retrieve_tally import Tally
 from dimse.scu_negotiation import AssociationFailed, Calling
 from dimse.sender import Delivery, Originator, send_items
 from dimse.sender_file import Outgoing
+from dimse.status import STOPPING
 from pixels import Transcoder
 
 log = structlog.get_logger(__name__)
@@ -50,15 +51,15 @@ def move(
 ) -> tuple[Tally, bool]:
     """Send the records; the counters, and whether it was cancelled.
 
-    Pending responses go out meanwhile. A cancellation, or a requestor that is gone, ends the
-    association with the destination after the instance that is under way.
+    Pending responses go out meanwhile. A cancellation, a requestor that is gone, or the end of
+    our server ends the association with the destination after the instance that is under way.
     """
     tally = Tally(len(records))
     line.respond(PENDING, tally)
     by_instance = {record.key.instance: record for record in records}
     sending = _Sending(records, destination, originator, moving)
     done: set[str] = set()
-    cancelled, told = False, time.monotonic()
+    cancelled, ending, told = False, False, time.monotonic()
     try:
         while (result := sending.next(_LOOK_S)) is not _END:
             if isinstance(result, Delivery):
@@ -66,8 +67,8 @@ def move(
                 count(tally, by_instance[result.item.instance], result)
             elif isinstance(result, AssociationFailed):
                 tally.fail_rest(records, done, str(result))
-            if line.is_cancelled and not cancelled:
-                cancelled = True
+            cancelled, ending = line.is_cancelled, line.is_ending
+            if cancelled or ending:
                 sending.stop()
             waited = time.monotonic() - told
             if waited >= (PENDING_S / 10 if result is not None else PENDING_S):
@@ -76,7 +77,7 @@ def move(
     finally:
         sending.end()
     if not cancelled:
-        tally.fail_rest(records, done, "was not sent")
+        tally.fail_rest(records, done, STOPPING if ending else "was not sent")
     return tally, cancelled
 
 

@@ -35,6 +35,7 @@ from dimse.tls import ServerTls
 log = structlog.get_logger(__name__)
 
 _IDLE_AT_STOP_S = 1.0
+_PATIENCE = 0.8  # of a stop's time; the rest is for answers to what could not be finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +123,20 @@ class DimseServer:
         )
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Take nothing new, let senders finish, abort who is idle or not done in time."""
+        """Take nothing new, let what is under way finish, abort who is idle or not done in time.
+
+        A retrieval or query that takes longer gets its final response shortly before the end.
+        """
         if self._stopped:
             return
         self._stopped = True
         self._guard.stop()
-        deadline = time.monotonic() + timeout_s
-        while self.associations and time.monotonic() < deadline:
-            self._register.abort(_is_idle)
+        began = time.monotonic()
+        deadline = began + timeout_s
+        while self.associations and (now := time.monotonic()) < deadline:
+            self._register.abort(lambda one: one.is_idle(_IDLE_AT_STOP_S))
+            if now > began + timeout_s * _PATIENCE:
+                self._register.end()
             time.sleep(0.05)
         self._register.abort(lambda _: True)
         # Aborting is done by each association's own thread.
@@ -225,7 +232,7 @@ class DimseServer:
     def _hand_over(self, accepted: Accepted, entry: Open) -> None:
         """Let pynetdicom serve an association, in this thread and one of its own."""
         stream, messages = self._make_ready(accepted, entry)
-        association = self._handover.make(accepted, partial(SharedSocket, stream, messages))
+        association = self._handover.make(accepted, entry, partial(SharedSocket, stream, messages))
         quicken(association)
         entry.abort = association.abort
         try:
@@ -256,10 +263,6 @@ def _listeners(config: DimseConfig, tls: ServerTls | None) -> Iterator[Listener]
         yield Listener(config.host, config.port, shared=config.shared_ports)
     if config.tls_port is not None and tls is not None:
         yield Listener(config.host, config.tls_port, tls, shared=config.shared_ports)
-
-
-def _is_idle(one: Open) -> bool:
-    return not one.busy and time.monotonic() - one.last > _IDLE_AT_STOP_S
 
 
 def _stranger(request: Request) -> Caller:

@@ -38,6 +38,8 @@ NOT_AUTHORISED = 0x0124
 UNRECOGNISED_OPERATION = 0x0211
 UNABLE_TO_PROCESS = 0xC001
 
+STOPPING = "the server is stopping; ask again later"
+
 
 class Failure(NamedTuple):
     """A status and its Error Comment (0000,0902), which never holds patient data."""

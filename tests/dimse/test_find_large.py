@@ -79,6 +79,23 @@ def test_a_cancelled_query_ends_at_once(finder):
     assert len(statuses) < STUDIES / 20
 
 
+def test_a_query_that_takes_longer_than_the_server_waits_ends_with_a_status(finder):
+    """E3 14."""
+    ae = AE("ASKER")
+    ae.add_requested_context(STUDY_ROOT)
+    association = ae.associate("127.0.0.1", finder.port)
+    answers = association.send_c_find(identifier(), STUDY_ROOT)
+    assert next(answers)[0].Status == 0xFF00
+    stopping = threading.Thread(target=finder.server.stop, args=[5])
+    stopping.start()
+
+    final = [status for status, _ in answers][-1]
+
+    stopping.join()
+    assert final.Status == 0xA700
+    assert "stopping" in final.ErrorComment
+
+
 def test_a_peer_that_does_not_read_costs_no_memory_and_is_dropped(finder, monkeypatch):
     monkeypatch.setattr(Flow.__init__, "__defaults__", (3.0,))
     ae = AE("ASKER")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pydicom
@@ -192,6 +195,35 @@ def test_a_cancelled_get_ends_with_its_counters(retrieving, archive):
     assert final.Status == 0xFE00
     assert final.NumberOfCompletedSuboperations == len(received) < 30
     assert final.NumberOfCompletedSuboperations + final.NumberOfRemainingSuboperations == 30
+
+
+def test_a_get_that_takes_longer_than_the_server_waits_ends_with_its_counters(retrieving, archive):
+    """E3 14."""
+    study, uids = stored_study(archive, 150)
+    door, begun, received = retrieving(), threading.Event(), []
+
+    def on_store(event):
+        received.append(event.request.AffectedSOPInstanceUID)
+        begun.set()
+        time.sleep(0.1)
+        return 0
+
+    association = requestor(STUDY_GET, roles=[MR]).associate(
+        "127.0.0.1",
+        door.port,
+        ext_neg=[build_role(MR, scp_role=True)],
+        evt_handlers=[(evt.EVT_C_STORE, on_store)],
+    )
+    with ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(lambda: list(association.send_c_get(keys(study), STUDY_GET)))
+        assert begun.wait(10)
+        door.server.stop(timeout_s=5)
+        status, identifier = answers.result(10)[-1]
+
+    assert status.Status == 0xB000
+    assert status.NumberOfCompletedSuboperations == len(received) > 0
+    assert set(identifier.FailedSOPInstanceUIDList) == set(uids) - set(received)
+    assert "stopping" in status.ErrorComment
 
 
 class Liar:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pydicom
 import pytest
@@ -318,6 +320,49 @@ def test_the_requestor_may_leave_in_the_middle(retrieving, archive):
         assert door.server.associations == 0
         assert len(found.requests) < 60
         assert "the requestor left" in door.audit()
+
+
+@contextmanager
+def a_move_under_way(retrieving, archive, count):
+    """A move of `count` instances, 0.1 s each, under way: door, responses, what arrived."""
+    study, _ = stored_study(archive, count)
+    begun = threading.Event()
+
+    def slowly(received, event):
+        begun.set()
+        time.sleep(0.1)
+        return 0x0000
+
+    with receiver(slowly) as found, ThreadPoolExecutor(1) as pool:
+        door = retrieving(found.peer)
+        answers = pool.submit(moved, door, keys(StudyInstanceUID=study), "RECV")
+        assert begun.wait(10)
+        yield door, answers, found
+
+
+def test_a_server_that_stops_lets_a_move_finish(retrieving, archive):
+    """E3 14: the requestor is silent meanwhile, and not idle."""
+    with a_move_under_way(retrieving, archive, 25) as (door, answers, found):
+        door.server.stop(timeout_s=30)
+
+        final = answers.result(10)[-1]
+        assert (final.status, final.completed, final.failed) == (0x0000, 25, 0)
+        assert len(found.requests) == 25
+
+
+def test_a_move_that_takes_longer_than_the_server_waits_ends_with_its_counters(retrieving, archive):
+    """E3 14: what was not sent is named as failed, and the association is not cut."""
+    with a_move_under_way(retrieving, archive, 150) as (door, answers, found):
+        door.server.stop(timeout_s=5)
+
+        final = answers.result(10)[-1]
+        assert final.status == 0xB000
+        assert final.completed == len(found.requests) > 0
+        assert final.completed + final.failed == 150
+        assert len(set(final.failed_uids)) == final.failed
+        assert "stopping" in final.text
+        assert found.associations[0].is_released
+    assert f"150 asked for, {final.failed} failed" in door.audit()
 
 
 def test_a_destination_that_takes_only_what_we_cannot_make_gets_nothing(retrieving, archive):
