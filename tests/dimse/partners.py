@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import psycopg
 import pytest
 from pydicom.uid import generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, evt
@@ -140,6 +141,20 @@ def stored_study(archive, count=3, **attributes):
     with ThreadPoolExecutor(16) as pool:  # the archive commits in groups
         list(pool.map(store, range(count)))
     return str(study), uids
+
+
+def copied_study(archive, dsn, count):
+    """As `stored_study`, but the database makes `count` rows of one instance, all with its file."""
+    study, (first,) = stored_study(archive, 1)
+    with psycopg.connect(dsn) as connection:
+        copies = connection.execute(
+            "insert into archive.instance select made.* from archive.instance one,"
+            " generate_series(2, %s) copy, lateral jsonb_populate_record(one,"
+            "  jsonb_build_object('sop_uid', '1.2.3.' || one.change || '.' || copy)) made"
+            " where one.sop_uid = %s returning sop_uid",
+            [count, first],
+        ).fetchall()
+    return study, [first, *(row[0] for row in copies)]
 
 
 def stored_file(archive, path):

@@ -18,6 +18,7 @@ from dimse.scu_negotiation import Calling
 from dimse.scu_retrieve import Root, move
 from tests.dimse.partners import (
     IMPLICIT,
+    copied_study,
     dcmtk_receiver,
     free_port,
     receiver,
@@ -269,12 +270,15 @@ def test_a_cancelled_move_stops_and_leaves_the_destination(retrieving, archive):
         assert found.associations[0].is_released
 
 
-def test_a_destination_that_leaves_half_way_is_told_with_every_instance(retrieving, archive):
+@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_destination_that_leaves_half_way_is_told_with_every_instance(
+    retrieving, archive, postgres, count
+):
     """X17: completed and failed are the total, and each one that failed is named."""
-    study, uids = stored_study(archive, 400)
+    study, uids = copied_study(archive, postgres.dsn("dimse_tests"), count)
 
     def leave(received, event):
-        if len(received.requests) >= 200:
+        if len(received.requests) >= count / 2:
             for association in received.associations:
                 association.abort()
         return 0x0000
@@ -283,15 +287,15 @@ def test_a_destination_that_leaves_half_way_is_told_with_every_instance(retrievi
         final = moved(retrieving(found.peer), keys(StudyInstanceUID=study), "RECV")[-1]
 
     assert final.status == 0xB000
-    assert final.completed + final.failed == 400
-    assert 0 < final.completed < 400
+    assert final.completed + final.failed == count
+    assert 0 < final.completed < count
     assert len(set(final.failed_uids)) == final.failed
     assert set(final.failed_uids) < set(uids)
 
 
-def test_more_failures_than_an_explicit_list_holds_are_all_named(retrieving, archive):
+def test_more_failures_than_an_explicit_list_holds_are_all_named(retrieving, archive, postgres):
     """A list of UIDs in explicit VR ends at 64 KiB unless it is written as UN (PS3.5 6.2.2)."""
-    study, uids = stored_study(archive, 1100)
+    study, uids = copied_study(archive, postgres.dsn("dimse_tests"), 1100)
     door = retrieving(Peer("gone", "GONE", "127.0.0.1", free_port()))
 
     final = moved(door, keys(StudyInstanceUID=study), "GONE")[-1]
