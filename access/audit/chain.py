@@ -81,9 +81,9 @@ def mend(folder: Path, chain: str) -> tuple[Head, Torn | None]:
             end, rest = _last_line_end(file.fileno())
             if rest:
                 file.truncate(end)
-                file.flush()
-                os.fsync(file.fileno())
                 torn = (len(rest), digest_of(rest))
+            # Whole or not: what follows must not be on the disk without it.
+            os.fsync(file.fileno())
     head = _head(files, start)
     return head, Torn(head.sequence, *torn) if torn else None
 

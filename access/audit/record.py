@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,9 @@ from access.scopes import Scopes
 MAX_TEXT_CHARS = 2_000
 MAX_PATIENTS = 100
 TEXTS = ("study", "patient", "resource", "query", "detail")
+# What neither a FHIR string nor XML may hold: a stranger can put it into a path or an AE title, and
+# the store and the syslog receiver would refuse the record.
+_NO_TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Action = Literal["C", "R", "U", "D", "E"]
 Outcome = Literal["success", "minor", "serious", "major"]
@@ -111,7 +115,7 @@ def digest_of(line: bytes) -> str:
 
 def encode(record: AuditRecord, source: str, host: str, after: Head) -> bytes:
     """The line of a record that follows `after` in its chain."""
-    cut = {name: (getattr(record, name) or "")[:MAX_TEXT_CHARS] or None for name in TEXTS}
+    texts = {name: _text(getattr(record, name)) for name in TEXTS}
     line = {
         "sequence": after.sequence + 1,
         "previous": after.digest,
@@ -123,8 +127,8 @@ def encode(record: AuditRecord, source: str, host: str, after: Head) -> bytes:
         "outcome": record.outcome,
         "at": record.at.isoformat(),
         "caller": record.caller and _caller_out(record.caller),
-        "patients": list(record.patients[:MAX_PATIENTS]),
-        **cut,
+        "patients": [_text(one) for one in record.patients[:MAX_PATIENTS]],
+        **texts,
     }
     return orjson.dumps({k: v for k, v in line.items() if v not in (None, [])}) + b"\n"
 
@@ -164,14 +168,19 @@ def place_of(line: bytes) -> tuple[int, str]:
 
 def _caller_out(caller: Caller) -> dict[str, Any]:
     return {
-        "subject": caller.subject,
+        "subject": _text(caller.subject) or "",
         "kind": caller.kind,
-        "client": caller.client,
-        "address": caller.address,
-        "fhir_user": caller.fhir_user,
-        "token": caller.token_id,
-        "scope": str(caller.scopes)[:MAX_TEXT_CHARS] or None if caller.token_id else None,
+        "client": _text(caller.client),
+        "address": _text(caller.address),
+        "fhir_user": _text(caller.fhir_user),
+        "token": _text(caller.token_id),
+        "scope": _text(str(caller.scopes)) if caller.token_id else None,
     }
+
+
+def _text(text: str | None) -> str | None:
+    """A text as it can be kept everywhere; None for none."""
+    return _NO_TEXT.sub("\ufffd", text[:MAX_TEXT_CHARS]) if text else None
 
 
 def _caller_in(found: Mapping[str, Any]) -> Caller:

@@ -114,7 +114,7 @@ class AuditSpool:
             handle = self._handle if self._handle is not None else self._open()
             self._write(handle, record)
         except OSError as error:
-            # The next record opens the chain anew, which also mends what this one has left.
+            # The next record opens the chain anew, which also mends and syncs what is left.
             self._let_go()
             raise AuditUnavailable("the audit spool cannot be written") from error
 
@@ -170,14 +170,14 @@ class AuditSpool:
             with self._writing:
                 upto = self._written
                 handle = os.dup(self._handle) if self._handle is not None else None
+            if handle is None:  # let go after a failure: the next record syncs what is left
+                raise AuditUnavailable("the audit spool cannot be forced to disk")
             try:
-                if handle is not None:
-                    os.fsync(handle)
+                os.fsync(handle)
             except OSError as error:
                 raise AuditUnavailable("the audit spool cannot be forced to disk") from error
             finally:
-                if handle is not None:
-                    os.close(handle)
+                os.close(handle)
             self._synced = upto
 
     def _sync_loop(self) -> None:

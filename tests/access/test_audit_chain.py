@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from access.audit.chain import heads
 from access.audit.flood import ALL, EACH, NAMED_EACH
 from access.audit.record import digest_of
 from access.audit.retention import Retention, retire
+from access.audit.spool import AuditUnavailable
 from access.audit.verify import records, verify
 
 WEB = Caller("someone", "user", client="app", address="192.0.2.1")
@@ -226,6 +229,56 @@ def test_a_killed_process_leaves_a_chain_that_holds(tmp_path):
     report = verify(tmp_path)
     assert report.findings == []
     assert report.ends["web"] == (1, report.records)
+
+
+def test_what_a_killed_process_left_is_on_the_disk_before_anything_that_follows_it(
+    tmp_path, monkeypatch
+):
+    write(tmp_path, 3)
+    path, _ = lines_of(tmp_path)
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda h: (synced.append(os.fstat(h).st_ino), fsync(h)))
+
+    write(tmp_path, 1)
+
+    (following,) = set(tmp_path.glob("web.*.ndjson")) - {path}
+    assert synced.index(path.stat().st_ino) < synced.index(following.stat().st_ino)
+
+
+def test_a_record_of_a_file_that_was_let_go_unsynced_is_not_called_safe(tmp_path, monkeypatch):
+    spool = AuditSpool(tmp_path, "web")
+    write_to = os.write
+
+    def full(handle, data):
+        raise OSError(errno.EIO, "no")
+
+    with spool._syncing:  # a moment before the thread that syncs gets there
+        spool.record(event())
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(AuditUnavailable):
+            spool.record(event())
+    monkeypatch.setattr(os, "write", write_to)
+
+    with pytest.raises(AuditUnavailable):
+        spool.flush()
+    spool.record(event())
+    spool.close()
+
+    assert found(tmp_path) == []
+
+
+def test_what_no_text_may_hold_is_marked_in_every_field(tmp_path):
+    harm = "a\x00\x1b\ud800\uffffz"
+    caller = Caller(harm, "user", client=harm, address=harm, fhir_user=harm, token_id=harm)
+    spool = AuditSpool(tmp_path, "web")
+    texts = {"study": harm, "patient": harm, "query": harm, "detail": harm, "patients": (harm,)}
+    spool.record(event(harm, caller=caller, **texts))
+    spool.close()
+
+    _, lines = lines_of(tmp_path)
+
+    assert lines[0].decode().count("a" + "\ufffd" * 4 + "z") == 11
 
 
 def test_an_anchor_is_signed_and_a_changed_one_is_refused(tmp_path):
