@@ -7,6 +7,7 @@ made here of rules; which rules a caller has is decided in `access.rights`.
 from __future__ import annotations
 
 import base64
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -120,7 +121,9 @@ class GrantSigner:
         self._private = key.private_key
         self._header = {"alg": "ES256", "kid": key.thumbprint()}
         # A viewer asks for the same thing hundreds of times; a signature costs more than a look.
+        # The oldest first. A worker asks for each path once: what is stale goes at once.
         self._signed: OrderedDict[tuple[Rights, str, str], tuple[float, str]] = OrderedDict()
+        self._lock = threading.Lock()
 
     @classmethod
     def load_or_create(cls, folder: Path) -> GrantSigner:
@@ -145,9 +148,11 @@ class GrantSigner:
         found = self._signed.get(key)
         if found is None or found[0] < now:
             found = now + LIFETIME_S - _FRESH_S, self._sign(rights, *key[1:], int(now))
-            self._signed[key] = found
-            while len(self._signed) > _KEPT:
-                self._signed.popitem(last=False)
+            with self._lock:
+                self._signed.pop(key, None)
+                self._signed[key] = found
+                while len(self._signed) > _KEPT or next(iter(self._signed.values()))[0] < now:
+                    self._signed.popitem(last=False)
         return found[1]
 
     def credentials(self, rights: Rights) -> Credentials:

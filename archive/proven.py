@@ -36,7 +36,8 @@ class Proven:
         with self._lock:
             self._seen[state] = time.monotonic()
             self._seen.move_to_end(state)
-            while len(self._seen) > _MOST:
+            old = time.monotonic() - KEPT_S
+            while len(self._seen) > _MOST or next(iter(self._seen.values())) < old:
                 self._seen.popitem(last=False)
 
 

@@ -112,6 +112,18 @@ def test_a_grant_lives_a_minute_and_is_made_for_one_request(tmp_path):
     assert signer.sign(NOTHING, "GET", "Patient") != grants["GET", "Patient"]
 
 
+def test_grants_that_are_stale_are_not_kept(tmp_path, monkeypatch):
+    signer = GrantSigner.load_or_create(tmp_path)
+    now = time.time()
+    for n in range(20):  # as a worker asks: each path once
+        signer.sign(NOTHING, "GET", f"Task/{n}")
+    monkeypatch.setattr(time, "time", lambda: now + LIFETIME_S)
+
+    signer.sign(NOTHING, "GET", "Task/0")
+
+    assert len(signer._signed) == 1
+
+
 def test_the_store_gets_the_public_key_only(tmp_path):
     assert "d" not in json.loads(GrantSigner.load_or_create(tmp_path).public_jwk)
 

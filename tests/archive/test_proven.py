@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from archive import Corrupted
+from archive.proven import KEPT_S, Proven
 from tests.archive.phantom import bytes_of, slice_of
 
 
@@ -34,3 +37,14 @@ def test_the_verification_that_storage_commitment_asks_for_never_trusts_memory(a
     record.path.write_bytes(b"\0" * record.size)
 
     assert not archive.verify(record.key)
+
+
+def test_what_would_be_proven_anew_anyway_is_not_kept(monkeypatch):
+    proven, now = Proven(), time.monotonic()
+    for n in range(20):
+        proven.add((1, n, 1, 1, 1))
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2 * KEPT_S)
+
+    proven.add((1, 0, 1, 1, 1))
+
+    assert list(proven._seen) == [(1, 0, 1, 1, 1)]
