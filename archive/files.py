@@ -83,22 +83,13 @@ class Files:
         """The file at a place of the index."""
         return self._config.root / place
 
-    def keep(self, incoming: Incoming, place: str) -> Path:
-        """Move a finished file to its place; returns the folder that must be synchronised."""
+    def keep(self, incoming: Incoming, place: str) -> None:
+        """Move a finished file to its place, so that it survives a power cut if that is wanted."""
         target = self.absolute(place)
         try:
             self._make_folder(target.parent)
-        except OSError as error:
-            raise disk_error(error) from error
-        incoming.settle(target, durable=self._config.durable)
-        return target.parent
-
-    def sync_folder(self, folder: Path) -> None:
-        """Make the renames in a folder durable."""
-        if not self._config.durable:
-            return
-        try:
-            sync(folder)
+            incoming.settle(target, durable=self._config.durable)
+            self._sync_folder(target.parent)
         except OSError as error:
             raise disk_error(error) from error
 
@@ -114,12 +105,16 @@ class Files:
         folder.mkdir(parents=True, exist_ok=True)
         parent = folder.parent
         while parent != self._config.root.parent:
-            self.sync_folder(parent)
+            self._sync_folder(parent)
             parent = parent.parent
         with self._known_lock:
             if len(self._known) > 10_000:
                 self._known.clear()
             self._known.add(folder)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if self._config.durable:
+            sync(folder)
 
 
 def lock_new(incoming: Path) -> tuple[Path, io.BufferedWriter]:

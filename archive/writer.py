@@ -11,7 +11,6 @@ import queue
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psycopg
 import structlog
@@ -39,14 +38,12 @@ class Job:
 
     Attributes:
         place: Where it lies below the root, once it has been moved there.
-        folder: The folder that must be synchronised for its name to last.
     """
 
     incoming: Incoming
     header: Header
     source: Source
     place: str = ""
-    folder: Path | None = None
     done: Future[Stored] = field(default_factory=Future)
 
     def refuse(self, error: ArchiveError) -> None:
@@ -57,15 +54,15 @@ class Job:
 
 
 class Writer:
-    """Owns the order: move, synchronise files and folders, commit, then tell the callers."""
+    """Owns the order: move and synchronise, commit, then tell the callers."""
 
     def __init__(self, files: Files, dsn: str, *, durable: bool) -> None:
         self._files = files
         self._index = OwnConnection(dsn, durable=durable)
         self._memory = Memory()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        # Bounded: too many unanswered jobs make the senders wait, which TCP passes on to their
-        # peers.
+        # Bounded: too many unanswered jobs make the submitters wait, which TCP passes on to their
+        # peers. Who stores has one at a time.
         self._room = threading.Semaphore(UNANSWERED)
         self._pool = ThreadPoolExecutor(SYNCHRONISERS, "archive-sync")
         self._thread = threading.Thread(target=self._run, name="archive-writer", daemon=True)
@@ -77,13 +74,13 @@ class Writer:
         The file is brought to the disk by the thread that calls: those of several senders wait
         for it at the same time.
         """
-        self._room.acquire()
         self._bring(job)
         return job.done.result()
 
     def submit(self, job: Job) -> Future[Stored]:
         """Take a job over; its future raises what the archive refuses."""
         self._room.acquire()
+        job.done.add_done_callback(lambda _: self._room.release())
         self._pool.submit(self._bring, job)
         return job.done
 
@@ -95,12 +92,11 @@ class Writer:
         self._index.close()
 
     def _bring(self, job: Job) -> None:
-        """Move a file to its place, its bytes on the disk; then it waits for its group."""
-        job.done.add_done_callback(lambda _: self._room.release())
+        """Move a file to its place, bytes and name on the disk; then it waits for its group."""
         # The boundary of a thread: whatever it is, no caller may be left waiting for ever.
         try:
             job.place = self._files.place(job.header.key, job.header.sha256)
-            job.folder = self._files.keep(job.incoming, job.place)
+            self._files.keep(job.incoming, job.place)
         except ArchiveError as error:
             job.refuse(error)
         except Exception as error:  # noqa: BLE001
@@ -129,27 +125,14 @@ class Writer:
                 self._write_group(jobs)
 
     def _write_group(self, jobs: list[Job]) -> None:
-        # The boundary of the thread, as above.
+        # The boundary of a thread, as above.
         try:
-            self._commit(self._synchronised(jobs))
+            self._commit(jobs)
         except Exception as error:  # noqa: BLE001
             log.warning("index refused a group", size=len(jobs), error=type(error).__name__)
             for job in jobs:
                 if not job.done.done():
                     job.refuse(database_error(error))
-
-    def _synchronised(self, jobs: list[Job]) -> list[Job]:
-        """Those whose names in their folders will last; the others are refused."""
-        failed: dict[Path, ArchiveError] = {}
-        for folder in {job.folder for job in jobs if job.folder is not None}:
-            try:
-                self._files.sync_folder(folder)
-            except ArchiveError as error:
-                failed[folder] = error
-        for job in jobs:
-            if job.folder in failed:
-                job.refuse(failed[job.folder])
-        return [job for job in jobs if job.folder not in failed]
 
     def _commit(self, jobs: list[Job]) -> None:
         """Enter the group; if the database refuses it, each instance alone, to find the one.
@@ -157,8 +140,6 @@ class Writer:
         A file whose entry failed is left where it is: whether the commit arrived cannot always
         be known, and a file without a row is never served and is swept away later.
         """
-        if not jobs:
-            return
         entries = [Entry(job.header, job.source, job.place) for job in jobs]
         try:
             outcomes = self._index.run(lambda connection: enter(connection, entries, self._memory))
@@ -178,7 +159,6 @@ class Writer:
 
     def _answer(self, job: Job, outcome: Outcome) -> None:
         if isinstance(outcome, Stored):
-            job.incoming.discard()
             job.done.set_result(outcome)
         else:
             job.refuse(outcome)
