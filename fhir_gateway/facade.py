@@ -330,9 +330,15 @@ class Facade:
         except ClientDisconnect as error:
             raise Refusal(400, "the client left before its body was complete") from error
 
-    async def record(self, caller: Caller, interaction: Interaction, status: int) -> None:
+    async def record(
+        self,
+        caller: Caller,
+        interaction: Interaction,
+        status: int,
+        patients: tuple[str, ...] = (),
+    ) -> None:
         """One audit record for one interaction."""
-        await self._trail.record(caller, interaction, status)
+        await self._trail.record(caller, interaction, status, patients=patients)
 
     async def record_export(self, caller: Caller, what: str, job: str) -> None:
         """One audit record for an export, on disk before the export goes on."""

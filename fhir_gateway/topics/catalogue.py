@@ -77,7 +77,7 @@ def _identifiers(resource: Resource) -> Iterator[str]:
 def _modalities(resource: Resource) -> Iterator[str]:
     for one in (
         *resource.get("modality", []),
-        *(s["modality"] for s in resource.get("series", [])),
+        *(s["modality"] for s in resource.get("series", []) if "modality" in s),
     ):
         yield from _token(one)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -26,7 +28,8 @@ from fhir_gateway.topics.subscription import TIMEOUT_S, content_of, limits_of
 from records import RecordsError
 
 IDLE_S = 0.5
-AT_ONCE = 8
+AT_ONCE = 32
+OF_ONE_CLIENT = 4  # at once: a receiver that hangs holds up no other client
 HANDSHAKES = 3
 PRUNE_EVERY_S = 3600.0
 NOTHING_LEFT = "the client may no longer read what it subscribed to"
@@ -57,6 +60,7 @@ class Deliverer:
         self._outbound = Outbound(config)
         self._session: aiohttp.ClientSession | None = None
         self._busy: dict[UUID, asyncio.Task[None]] = {}
+        self._at_work: Counter[str] = Counter()  # by client
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, stop: asyncio.Event, news: asyncio.Event) -> None:
@@ -67,7 +71,8 @@ class Deliverer:
             while not stop.is_set():
                 news.clear()
                 for held in await self._subscriptions.due():
-                    if held.id not in self._busy:
+                    if held.id not in self._busy and self._at_work[held.client] < OF_ONE_CLIENT:
+                        self._at_work[held.client] += 1
                         self._busy[held.id] = asyncio.create_task(self._serve(held))
                 if time.monotonic() - pruned > PRUNE_EVERY_S:
                     await self._subscriptions.prune(self._config.keep_days)
@@ -96,6 +101,8 @@ class Deliverer:
             await self._failed(held, error)
         finally:
             del self._busy[held.id]
+            self._at_work[held.client] -= 1
+            self._at_work += Counter()  # forgets those with none
 
     async def _do(self, held: Subscription) -> None:
         if held.ends_at is not None and held.ends_at <= datetime.now(UTC):
@@ -135,8 +142,8 @@ class Deliverer:
             resources = await self._contents(caller, left)
             left = [one for one in left if one.number in resources]
         if left:
-            await self._send_bundle(held, "event-notification", left, resources)
-            await self._record(held, caller, left)
+            async with self._recorded(held, caller, left):
+                await self._send_bundle(held, "event-notification", left, resources)
         await self._subscriptions.sent(held, events[-1].number)
 
     async def _call(self, held: Subscription, caller: Caller) -> None:
@@ -153,8 +160,8 @@ class Deliverer:
             if ids:
                 resource = await self._reading.read(caller, event.resource_type, event.resource_id)
             if resource is not None:
-                await self._post(held, resource, event.reference)
-                await self._record(held, caller, [event])
+                async with self._recorded(held, caller, [event]):
+                    await self._post(held, resource, event.reference)
             await self._subscriptions.sent(held, event.number)
 
     async def _contents(
@@ -222,8 +229,11 @@ class Deliverer:
         delay_s = min(config.first_delay_s * 2 ** min(held.failures, 20), config.longest_delay_s)
         await self._subscriptions.failed(held, reason, delay_s)
 
-    async def _record(self, held: Subscription, caller: Caller, events: Sequence[Event]) -> None:
-        patients = tuple(dict.fromkeys(one.patient for one in events if one.patient))
+    @contextlib.asynccontextmanager
+    async def _recorded(
+        self, held: Subscription, caller: Caller, events: Sequence[Event]
+    ) -> AsyncIterator[None]:
+        """Record before anything leaves; what was not taken may have been read all the same."""
         record = AuditRecord(
             action="R",
             event=AuditEventKind.NOTIFY,
@@ -231,10 +241,16 @@ class Deliverer:
             caller=caller,
             at=datetime.now(UTC),
             resource=f"Subscription/{held.id}",
-            patients=patients,
+            patients=tuple(dict.fromkeys(one.patient for one in events if one.patient)),
             detail=", ".join(one.reference for one in events),
         )
         await asyncio.to_thread(self._audit.record, record)
+        try:
+            yield
+        except Exception:
+            failed = replace(record, outcome="minor", detail=f"not taken: {record.detail}")
+            await asyncio.to_thread(self._audit.record, failed)
+            raise
 
 
 async def _first_of(stop: asyncio.Event, news: asyncio.Event, seconds: float) -> None:

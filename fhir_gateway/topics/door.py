@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC
 from email.utils import format_datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
+import psycopg
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -90,12 +93,11 @@ class SubscriptionDoor:
         _owner(caller, "c")
         body, wanted = await self._wanted(request, caller)
         starts_at = await self._reading.store_time(caller, wanted.resource_type)
+        most = self._config.subscriptions.per_client
         try:
-            held = await self._subscriptions.add(
-                caller, wanted, body, starts_at, most=self._config.subscriptions.per_client
-            )
+            with _keeping():
+                held = await self._subscriptions.add(caller, wanted, body, starts_at, most=most)
         except TooMany as error:
-            most = self._config.subscriptions.per_client
             text = f"a client may have {most} subscriptions, and this one has"
             raise Refusal(422, text, code="too-costly") from error
         await self._record(caller, held, "C")
@@ -147,9 +149,11 @@ class SubscriptionDoor:
         if body.get("id") not in (None, str(held.id)):
             raise Refusal(400, "the id is not that of the URL")
         starts_at = None
-        if held.status == "off":  # what happened while it was off is not asked for
+        # What happened while it was off, or looked at another type, is not asked for.
+        if held.status == "off" or held.resource_type != wanted.resource_type:
             starts_at = await self._reading.store_time(caller, wanted.resource_type)
-        replaced = await self._subscriptions.replace(held, caller, wanted, body, starts_at)
+        with _keeping():
+            replaced = await self._subscriptions.replace(held, caller, wanted, body, starts_at)
         if replaced is None or replaced.version == held.version:
             raise Refusal(409, "somebody else has changed the subscription")
         await self._record(caller, replaced, "U")
@@ -181,6 +185,10 @@ class SubscriptionDoor:
         events = await self._subscriptions.events(
             held, after=first - 1, upto=last, limit=EVENTS_AT_ONCE
         )
+        ids = [one.resource_id for one in events]
+        readable = await self._reading.readable(caller, held.resource_type, ids)
+        events = [one for one in events if one.resource_id in readable]
+        await self._record(caller, held, "R", [one.patient for one in events if one.patient])
         return fhir_response(
             notification(
                 self._config.fhir_base,
@@ -243,10 +251,21 @@ class SubscriptionDoor:
             headers["Location"] = url
         return fhir_response(self._resource(held), status, headers)
 
-    async def _record(self, caller: Caller, held: Subscription, action: Any) -> None:
-        event = AuditEventKind.FHIR_WRITE
+    async def _record(
+        self, caller: Caller, held: Subscription, action: Any, patients: Sequence[str] = ()
+    ) -> None:
+        event = AuditEventKind.FHIR_READ if action == "R" else AuditEventKind.FHIR_WRITE
         about = Interaction("", "", "", "Subscription", str(held.id), action, event)
-        await self._facade.record(caller, about, 200)
+        await self._facade.record(caller, about, 200, tuple(dict.fromkeys(patients)))
+
+
+@contextmanager
+def _keeping() -> Iterator[None]:
+    """Refuse what the database cannot keep, such as a text with a NUL."""
+    try:
+        yield
+    except psycopg.DataError as error:
+        raise Refusal(422, "a text holds what cannot be kept", code="invalid") from error
 
 
 async def _body(request: Request) -> bytes:
@@ -333,7 +352,7 @@ def _number(asked: Mapping[str, list[str]], name: str, default: int) -> int:
     values = asked.get(name, [])
     if not values:
         return default
-    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > 18:
+    if len(values) != 1 or not re.fullmatch(r"[0-9]{1,18}", values[0]):
         raise Refusal(400, f"{name} is a number")
     return int(values[0])
 

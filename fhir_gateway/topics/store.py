@@ -134,7 +134,9 @@ class Subscriptions:
         resource: Mapping[str, Any],
         starts_at: datetime | None = None,
     ) -> Subscription | None:
-        """Begin anew with this content; what was not delivered yet still is. None: it is gone.
+        """Begin anew with this content; what was not delivered yet of its type still is.
+
+        None: it is gone.
 
         Args:
             starts_at: nothing from before is told; default: as it was.
@@ -153,6 +155,9 @@ class Subscriptions:
                 " resource = %(resource)s, headers = %(headers)s, status = %(status)s,"
                 " heartbeat_s = %(heartbeat_s)s, ends_at = %(ends_at)s, reason = null,"
                 " starts_at = %(starts_at)s,"
+                # Events of another type are not what is asked for now.
+                " delivered = case when resource_type = %(resource_type)s then delivered"
+                " else last_event end,"
                 " failures = 0, failing_since = null, next_attempt_at = now(),"
                 " version = version + 1, changed_at = now()"
                 " where id = %(id)s and version = %(version)s",

@@ -28,6 +28,7 @@ HIDDEN = "(not shown)"
 SHORTEST_HEARTBEAT_S = 1
 LONGEST_TIMEOUT_S, LONGEST_COUNT = 60, 100
 TIMEOUT_S, COUNT = 10, 20  # where the client says nothing
+LAST_YEAR = 9998  # beyond, a zone could make it a time that nobody can read back
 MOST_HEADERS, LONGEST_HEADER, LONGEST_CRITERIA = 10, 4_000, 2_000
 _HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}): ?([\x21-\x7e](?:[\x20-\x7e]*))\Z")
 # What the connection itself says; a client must not speak in our place.
@@ -105,6 +106,8 @@ def read(body: Any, outbound: Outbound) -> Wanted:
     if not isinstance(body, dict) or body.get("resourceType") != "Subscription":
         raise _refused("a Subscription is expected", "structure")
     _only(body, ELEMENTS, "Subscription")
+    if not isinstance(body.get("meta", {}), dict):
+        raise _refused("meta is an object", "structure")
     channel = body.get("channel")
     if not isinstance(channel, dict):
         raise _refused("a Subscription has a channel", "required")
@@ -256,14 +259,13 @@ def _end(body: Mapping[str, Any]) -> datetime | None:
         end = datetime.fromisoformat(str(body["end"]))
     except ValueError as error:
         raise _refused("the end is an instant", "invalid") from error
-    if end.tzinfo is None or end <= datetime.now(UTC):
+    if end.tzinfo is None or end <= datetime.now(UTC) or end.year > LAST_YEAR:
         raise _refused("the end is an instant in the future, with its zone", "invalid")
     return end
 
 
 def _profiles(body: Mapping[str, Any]) -> list[Any]:
-    meta = body.get("meta")
-    found = meta.get("profile", []) if isinstance(meta, dict) else []
+    found = body.get("meta", {}).get("profile", [])
     return found if isinstance(found, list) else []
 
 

@@ -70,6 +70,7 @@ class Receiver:
         self.calls = []
         self._server = None
         self._arrived = threading.Condition()
+        self._hanging = threading.Event()
 
     @property
     def url(self):
@@ -81,7 +82,9 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def _take(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                time.sleep(receiver.delay_s)
+                if receiver.delay_s:
+                    receiver._hanging.set()
+                    time.sleep(receiver.delay_s)
                 if receiver.answer == 302:
                     self.send_response(302)
                     self.send_header("Location", f"http://127.0.0.1:{receiver.port}/elsewhere")
@@ -121,6 +124,10 @@ class Receiver:
                 assert left > 0, f"not in time; calls: {[(c.method, c.path) for c in self.calls]}"
                 self._arrived.wait(left)
             return list(self.calls)
+
+    def wait_for_a_call(self):
+        """Until a call is being answered slowly."""
+        assert self._hanging.wait(WAIT_S)
 
     def events(self, count, timeout_s=WAIT_S):
         """The event notifications, once they hold this many events."""
