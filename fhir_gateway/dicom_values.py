@@ -28,6 +28,7 @@ SCHEMES = {
     "I10": "http://hl7.org/fhir/sid/icd-10",
     "C4": "http://www.ama-assn.org/go/cpt",
 }
+FARTHEST = timedelta(hours=14)  # the largest offset of a FHIR dateTime
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _TIME = re.compile(r"(\d{2})(\d{2})?(\d{2})?(?:\.(\d{1,6}))?\Z", re.ASCII)
 _OFFSET = re.compile(r"([+-])(\d{2})(\d{2})\Z", re.ASCII)
@@ -102,7 +103,8 @@ def fhir_datetime(
     """DA and TM as a FHIR dateTime.
 
     A FHIR dateTime with a time needs an offset. It is taken from `offset` (0008,0201), else from
-    the site's zone; without either only the date is written, which claims nothing unknown.
+    the site's zone; without either only the date is written, which claims nothing unknown. So it
+    is with a day before time zones, whose local time is seconds off: FHIR has no such offset.
     """
     day, moment = _date(text(data, date_tag)), _time(text(data, time_tag))
     if day is None:
@@ -111,6 +113,8 @@ def fhir_datetime(
     if moment is None or where is None:
         return day.isoformat()
     combined = datetime.combine(day, moment, tzinfo=where)
+    if (combined.utcoffset() or timedelta(0)) % timedelta(minutes=1):
+        return day.isoformat()
     return combined.isoformat(timespec="milliseconds" if moment.microsecond else "seconds")
 
 
@@ -137,7 +141,7 @@ def _time(value: str | None) -> time | None:
 
 def _offset(value: str | None) -> timezone | None:
     match = _OFFSET.match(value or "")
-    if match is None or int(match[2]) > 14 or int(match[3]) > 59:
+    if match is None or int(match[3]) > 59:
         return None
     delta = timedelta(hours=int(match[2]), minutes=int(match[3]))
-    return timezone(-delta if match[1] == "-" else delta)
+    return timezone(-delta if match[1] == "-" else delta) if delta <= FARTHEST else None

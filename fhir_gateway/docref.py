@@ -83,7 +83,7 @@ def _parameters_in(body: bytes) -> Pairs:
         if content["resourceType"] != "Parameters":
             raise ValueError
         return [(one["name"], _value(one)) for one in content.get("parameter", [])]
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Refusal(400, "the body is not the Parameters of $docref", code="structure") from error
 
 

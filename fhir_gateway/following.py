@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,6 +43,7 @@ class Follower:
         self._kind = kind
         self._params = params
         self._seen: dict[str, str] = {}
+        self._given_at = time.monotonic()
         self.more = False
 
     async def changes(self) -> AsyncIterator[Resource]:
@@ -49,7 +51,10 @@ class Follower:
 
         Whoever breaks off is given the rest again.
         """
-        since = await self._cursor() - OVERLAP
+        # What became visible late is there by now: a store at rest is not read again and again.
+        resting = time.monotonic() - self._given_at > OVERLAP.total_seconds()
+        cursor = await self._cursor()
+        since = cursor - (timedelta(0) if resting else OVERLAP)
         newest: datetime | None = None
         given = 0
         self.more = False
@@ -65,7 +70,9 @@ class Follower:
             if given == AT_ONCE:
                 self.more = True
                 break
-        if newest is not None and newest - OVERLAP > since:
+        if given:
+            self._given_at = time.monotonic()
+        if newest is not None and newest > cursor:
             await self._move(newest)
         if len(self._seen) > REMEMBERED:
             self._seen.clear()  # only saves work

@@ -15,11 +15,18 @@ from archive import Archive
 from archive.summary import StudySummary
 from fhir_gateway import endpoint, patient, study
 from fhir_gateway.config import GatewayConfig
+from fhir_gateway.following import listen, rest
 from fhir_gateway.identity import reviews
 from fhir_gateway.identity.locks import Locks, locks
 from fhir_gateway.identity.moving import follow_study
 from fhir_gateway.identity.subjects import Subject, subject_of
-from fhir_gateway.orders.linking import OrderLinks, StudyFacts, carry_over
+from fhir_gateway.orders.linking import (
+    OrderLinks,
+    StudyFacts,
+    carry_over,
+    linked_by_others,
+    literal,
+)
 from fhir_gateway.orders.table import ImagingOrders
 from fhir_gateway.pending import CHANNEL, Mark, PendingStudies, Published, Waiting
 from fhir_gateway.provenance import creation
@@ -63,7 +70,9 @@ class Publisher:
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the feed until told to stop; survives an outage of either store."""
         changed = asyncio.Event()
-        listener = asyncio.create_task(self._listen(changed))
+        listener = asyncio.create_task(
+            listen(self._config.dsn, (CHANNEL,), lambda *_: changed.set())
+        )
         try:
             while not stop.is_set():
                 try:
@@ -196,13 +205,14 @@ class Publisher:
     ) -> None:
         """Bring what hangs on a study in line with it: reviews of doubts, links of reports."""
         doubtful = bool(subject.flags) or reviews.is_flagged(current)
-        if not (doubtful or subject.orders):
+        ordered = bool(subject.orders) or bool(literal((current or {}).get("basedOn")))
+        if not (doubtful or ordered):
             return
         written = await self._records.read("ImagingStudy", imaging_study_id)
         if doubtful:
             await reviews.bring(self._records, written, subject.flags)
             await reviews.untag(self._records, written, subject.flags)
-        if subject.orders:
+        if ordered:
             await carry_over(self._records, written)
 
     async def _moved(
@@ -278,22 +288,6 @@ class Publisher:
         query = identifiers.token(identifiers.DICOM_UID, identifiers.oid(study_uid))
         return await self._records.first("ImagingStudy", {"identifier": query})
 
-    async def _listen(self, changed: asyncio.Event) -> None:
-        """Set `changed` whenever the archive commits; reconnects for ever."""
-        while True:
-            try:
-                connection = await psycopg.AsyncConnection.connect(
-                    self._config.dsn, autocommit=True
-                )
-                async with connection:
-                    await connection.execute(f"listen {CHANNEL}")
-                    changed.set()  # something may have happened before we listened
-                    async for _ in connection.notifies():
-                        changed.set()
-            except psycopg.Error as error:
-                log.warning("publish.listener_lost", kind=type(error).__name__)
-                await asyncio.sleep(1.0)
-
 
 def _conditional_create(full_url: str, resource: dict[str, Any], query: str) -> dict[str, Any]:
     return {
@@ -324,7 +318,9 @@ def merged(current: dict[str, Any], mapped: dict[str, Any]) -> dict[str, Any]:
     result = {**mapped, "id": current["id"]}
     for name in KEPT_FROM_OTHERS:
         value = current.get(name)
-        if value is not None and (_links_by_others(value) or not (name in mapped or _links(value))):
+        if value is not None and (
+            linked_by_others(value) or not (name in mapped or literal(value))
+        ):
             result[name] = value
     own = {codes.PATIENT_FLAG}
     foreign = [t for t in current.get("meta", {}).get("tag", []) if t.get("system") not in own]
@@ -334,17 +330,6 @@ def merged(current: dict[str, Any], mapped: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _links(value: Any) -> list[dict[str, Any]]:
-    """The literal references of an element."""
-    values = value if isinstance(value, list) else [value]
-    return [one for one in values if isinstance(one, dict) and "reference" in one]
-
-
-def _links_by_others(value: Any) -> bool:
-    """Whether somebody else has linked it: our own links say their type, and follow the orders."""
-    return any("type" not in one for one in _links(value))
-
-
 def _id_of(answer: dict[str, Any]) -> str:
     parts = str(answer["response"]["location"]).split("/_history/", 1)[0].split("/")
     return parts[-1]
@@ -352,10 +337,7 @@ def _id_of(answer: dict[str, Any]) -> str:
 
 async def _sleep(seconds: float, stop: asyncio.Event, changed: asyncio.Event) -> None:
     """Sleep, but wake for a stop at once and for a change after a moment that gathers more."""
-    waits = [asyncio.create_task(stop.wait()), asyncio.create_task(changed.wait())]
-    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
+    await rest(seconds, stop, changed)
     if changed.is_set() and not stop.is_set():
         changed.clear()
         await asyncio.sleep(GATHER_S)

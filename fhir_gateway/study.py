@@ -21,8 +21,6 @@ from fhir_gateway.orders.linking import based_on, encounter_of
 from fhir_gateway.orders.table import KnownOrder
 from records import codes, identifiers
 
-PROFILE = "http://fhir.org/argonaut/smart-imaging/StructureDefinition/smart-imaging-study"
-
 
 @dataclass(frozen=True, slots=True)
 class Links:

@@ -89,11 +89,6 @@ def urn_uuid(*parts: str) -> str:
     return f"urn:uuid:{derived_uuid(*parts)}"
 
 
-def reference(resource: dict[str, Any]) -> dict[str, str]:
-    """A literal relative reference to a stored resource."""
-    return {"reference": f"{resource['resourceType']}/{resource['id']}"}
-
-
 def _escape(text: str) -> str:
     for special in ("\\", ",", "$", "|"):
         text = text.replace(special, "\\" + special)

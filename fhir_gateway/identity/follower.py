@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import structlog
@@ -13,7 +14,7 @@ from fhir_gateway.identity.merging import Resource, replacement_of, surviving
 from fhir_gateway.pending import PendingStudies
 from fhir_gateway.schema import Pool
 from fhir_gateway.study_access import note_change
-from records import Records, RecordsError, RecordsUnavailable, identifiers
+from records import Denied, NotFound, Records, RecordsError, RecordsUnavailable, identifiers
 
 LOOK_S = 5.0  # a lost wake-up costs no more than this
 STORE_AWAY_S = 5.0
@@ -53,14 +54,18 @@ class MergeFollower:
                 await self._follow_alone(patient)
         if time.monotonic() - self._checked > CHECK_S:
             async for patient in self._records.pages("Patient", {"active": "false"}):
+                recorded.discard(patient["id"])
                 await self._follow_alone(patient)
+            for separated in sorted(recorded):
+                with contextlib.suppress(NotFound):
+                    await self._follow_alone(await self._records.read("Patient", separated))
             self._checked = time.monotonic()
 
     async def _follow_alone(self, patient: Resource) -> None:
         """Follow one Patient; an odd one does not hold up the others."""
         try:
             await self.follow(patient)
-        except RecordsUnavailable:
+        except (RecordsUnavailable, Denied):
             raise
         except RecordsError as error:
             log.error("merges.not_followed", patient=patient["id"], kind=type(error).__name__)

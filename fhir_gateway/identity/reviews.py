@@ -28,7 +28,8 @@ def is_flagged(study: Resource | None) -> bool:
 async def bring(records: Records, study: Resource, flags: Sequence[codes.Code]) -> None:
     """One Task per study that has doubts; it ends by itself when they are gone.
 
-    A Task that a person has ended is not opened again for the same doubts.
+    A Task that a person has ended is not opened again for the same doubts; one that ended by
+    itself is.
 
     Args:
         study: the ImagingStudy as stored, with its subject.
@@ -44,7 +45,7 @@ async def bring(records: Records, study: Resource, flags: Sequence[codes.Code]) 
     wanted = {**known, **_doubts(study, flags)}
     if not flags and known["status"] in OPEN:
         wanted |= {"status": "completed", "statusReason": {"text": SETTLED}}
-    elif flags and known.get("reasonCode") != wanted["reasonCode"]:
+    elif flags and (known.get("reasonCode") != wanted["reasonCode"] or _settled(known)):
         wanted |= {"status": "requested"}
         wanted.pop("statusReason", None)
     if wanted != known:
@@ -91,6 +92,10 @@ def _doubts(study: Resource, flags: Sequence[codes.Code]) -> Resource:
         return about
     text = "; ".join(flag.display for flag in flags)
     return about | {"reasonCode": codes.concept(*flags, text=text)}
+
+
+def _settled(task: Resource) -> bool:
+    return bool(task.get("statusReason", {}).get("text") == SETTLED)
 
 
 def _names(flags: Sequence[codes.Code]) -> list[str]:

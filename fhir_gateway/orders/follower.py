@@ -16,7 +16,7 @@ from fhir_gateway.orders.reading import Order, Resource
 from fhir_gateway.orders.table import ImagingOrders, KnownOrder
 from fhir_gateway.pending import PendingStudies
 from fhir_gateway.schema import Pool
-from records import NotFound, Records, RecordsError, RecordsUnavailable, identifiers
+from records import Denied, NotFound, Records, RecordsError, RecordsUnavailable, identifiers
 
 LOOK_S = 5.0  # a lost wake-up costs no more than this
 STORE_AWAY_S = 5.0
@@ -87,13 +87,15 @@ class OrderFollower:
             await self._follow_alone(request)
 
     async def _follow_alone(self, request: Resource) -> None:
-        """Follow one order; an odd one does not hold up the others."""
+        """Follow one order; an odd one does not hold up the others, and is looked at again."""
         try:
             await self.follow(request)
-        except (RecordsUnavailable, ArchiveError):
+        except (RecordsUnavailable, Denied, ArchiveError):
             raise
         except (RecordsError, KeyError, TypeError, ValueError, AttributeError) as error:
-            log.error("orders.not_followed", order=request["id"], kind=type(error).__name__)
+            kind = type(error).__name__
+            log.error("orders.not_followed", order=request["id"], kind=kind)
+            await self._orders.put_off(request["id"], f"could not be followed: {kind}")
 
     async def follow(self, request: Resource) -> None:
         """Bring worklist and links in line with one ServiceRequest. Safe to repeat."""

@@ -98,24 +98,24 @@ def encounter_of(orders: Sequence[KnownOrder]) -> Resource | None:
 
 
 async def carry_over(records: Records, study: Resource) -> int:
-    """Give a study's reports and their findings the order and encounter of the study.
+    """Let a study's reports and their findings have the order and encounter that the study has.
 
     What somebody else has linked stays; what was withdrawn is left as it is. Returns how many
     resources were changed.
     """
     params = {"imaging-study": f"ImagingStudy/{study['id']}"}
     reports = await records.search("DiagnosticReport", params)
-    found = [one async for one in findings_of(records, reports)] if "encounter" in study else []
+    found = [one async for one in findings_of(records, reports)]
     return sum([await _linked(records, one, study) for one in (*reports, *found)])
 
 
 async def _linked(records: Records, resource: Resource, study: Resource) -> int:
     for _ in range(ATTEMPTS):
-        missing = _missing(resource, study)
-        if resource.get("status") in WITHDRAWN or not missing:
+        linked = _as_the_study(resource, study)
+        if resource.get("status") in WITHDRAWN or linked == resource:
             return 0
         try:
-            await records.update({**resource, **missing})
+            await records.update(linked)
         except VersionConflict:
             resource = await records.read(resource["resourceType"], resource["id"])
             continue
@@ -124,16 +124,24 @@ async def _linked(records: Records, resource: Resource, study: Resource) -> int:
     raise VersionConflict("a report changes faster than it can be read")
 
 
-def _missing(resource: Resource, study: Resource) -> Resource:
-    """Links of the study that the resource has not got, or has by number only."""
-    names = LINKS.get(resource["resourceType"], ("encounter",))
-    return {
-        name: study[name]
-        for name in names
-        if name in study and _is_literal(study[name]) and not _is_literal(resource.get(name))
-    }
+def _as_the_study(resource: Resource, study: Resource) -> Resource:
+    """The resource with the study's links; one that the study has lost goes, number or not."""
+    linked = dict(resource)
+    for name in LINKS.get(resource["resourceType"], ("encounter",)):
+        ours, now = study.get(name), resource.get(name)
+        if linked_by_others(now) or not (literal(ours) or literal(now)):
+            continue
+        linked.pop(name, None)
+        linked |= {name: ours} if ours else {}
+    return linked
 
 
-def _is_literal(value: Any) -> bool:
+def literal(value: Any) -> list[Resource]:
+    """The literal references of an element."""
     values = value if isinstance(value, list) else [value]
-    return any(isinstance(one, dict) and "reference" in one for one in values)
+    return [one for one in values if isinstance(one, dict) and "reference" in one]
+
+
+def linked_by_others(value: Any) -> bool:
+    """Whether somebody else has linked it: our own links say their type, and follow the orders."""
+    return any("type" not in one for one in literal(value))

@@ -13,16 +13,19 @@ from archive.procedure import SCHEDULED_STEPS, PerformedStep, PerformedSteps
 from archive.worklist import Worklist
 from fhir_gateway import dicom_values as dicom
 from fhir_gateway.following import rest
+from fhir_gateway.identity.merging import surviving
 from fhir_gateway.names import display_names
 from fhir_gateway.orders.table import ImagingOrders, KnownOrder
 from fhir_gateway.patient import IssuerRules, identity_of
 from fhir_gateway.schema import Pool
 from fhir_gateway.study import without_empty
 from records import (
+    Denied,
     NotFound,
     Records,
     RecordsError,
     RecordsUnavailable,
+    Rejected,
     VersionConflict,
     identifiers,
 )
@@ -36,6 +39,7 @@ WAITING_TASKS = "requested,received,accepted,ready,in-progress"
 LOOK_S = 5.0
 STORE_AWAY_S = 5.0
 PAGE = 100
+TRIES = 20  # of a step at which the store fails while it is there
 ATTEMPTS = 3
 
 log = structlog.get_logger(__name__)
@@ -60,6 +64,7 @@ class PerformedFollower:
         self._rules = rules
         self._zone = zone
         self._orders = ImagingOrders(pool)
+        self._failed: dict[str, int] = {}
 
     async def run(self, stop: asyncio.Event, woken: asyncio.Event) -> None:
         """Follow until told to stop; survives an outage of either store."""
@@ -74,22 +79,38 @@ class PerformedFollower:
             await rest(pause, stop, woken)
 
     async def round(self) -> None:
-        """Tell every change that has not been told."""
+        """Tell every change that has not been told.
+
+        The cursor stops before a step that is to be told again; those behind it are told too.
+        """
         after = await self._cursor()
+        whole = True
         while changes := await asyncio.to_thread(self._steps.changes, after, PAGE):
             for step in changes:
-                await self._tell_alone(step)
-                await self._move(step.change)
+                whole = await self._tell_alone(step) and whole
+                if whole:
+                    await self._move(step.change)
             after = changes[-1].change
 
-    async def _tell_alone(self, step: PerformedStep) -> None:
-        """Tell one step; one that the FHIR store refuses does not hold up the others."""
+    async def _tell_alone(self, step: PerformedStep) -> bool:
+        """Tell one step; False where the store failed at it and it is to be told again."""
         try:
             await self.tell(step)
-        except RecordsUnavailable:
+        except (RecordsUnavailable, Denied):
             raise
         except RecordsError as error:
-            log.error("performed.refused", step=step.sop_uid, kind=type(error).__name__)
+            tries = self._failed[step.sop_uid] = self._failed.get(step.sop_uid, 0) + 1
+            given_up = tries >= TRIES or isinstance(error, Rejected)
+            log.error(
+                "performed.refused",
+                step=step.sop_uid,
+                kind=type(error).__name__,
+                given_up=given_up,
+            )
+            if not given_up:
+                return False
+        self._failed.pop(step.sop_uid, None)
+        return True
 
     async def tell(self, step: PerformedStep) -> None:
         """Bring Procedure, order and its Tasks in line with one step. Safe to repeat."""
@@ -126,7 +147,10 @@ class PerformedFollower:
             return None
         token = identifiers.token(identity.system, identity.value)
         known = await self._records.first("Patient", {"identifier": token})
-        return f"Patient/{known['id']}" if known else None
+        if known is None:
+            return None
+        survivor = await surviving(self._records, f"Patient/{known['id']}")
+        return f"Patient/{survivor['id']}"
 
     async def _write(self, procedure: Resource) -> None:
         """Create the Procedure of a step, or bring it up to date; others' additions stay."""

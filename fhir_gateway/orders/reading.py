@@ -14,7 +14,6 @@ Resource = dict[str, Any]
 OFFERED = frozenset({"active"})
 INTENTS = frozenset({"order", "original-order", "filler-order", "instance-order", "reflex-order"})
 BOOKED = frozenset({"pending", "booked", "arrived", "checked-in"})
-HERE = frozenset({"arrived", "checked-in"})
 PLACES = frozenset({"Location", "Device", "HealthcareService"})
 PEOPLE = frozenset({"Practitioner", "PractitionerRole"})
 

@@ -74,6 +74,17 @@ class ImagingOrders:
             )
         return before
 
+    async def put_off(self, service_request: str, problem: str) -> None:
+        """Have an order looked at again with those that are open, whatever is known of it."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "insert into gateway.imaging_order (service_request, study_uid, patient, open,"
+                " problem) values (%s, '', '', true, %s)"
+                " on conflict (service_request) do update set open = true,"
+                " problem = excluded.problem",
+                [service_request, problem],
+            )
+
     async def forget(self, service_request: str) -> None:
         """An order that is gone."""
         async with self._pool.connection() as connection:

@@ -10,6 +10,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from fhir_gateway.identity.follower import MergeFollower
+from fhir_gateway.orders.follower import OrderFollower
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "orders.md"
 
 
@@ -68,3 +71,21 @@ def reported(item, status, **more):
 
 
 ENDED = {"PerformedProcedureStepEndDate": "20261124", "PerformedProcedureStepEndTime": "1450"}
+
+
+class Orders(OrderFollower):
+    """Looks until nothing is left: what other tests have put into the store comes first."""
+
+    async def round(self) -> None:
+        await super().round()
+        while any(one.more for one in self._followers.values()):
+            await super().round()
+
+
+class Merges(MergeFollower):
+    """Likewise."""
+
+    async def round(self) -> None:
+        await super().round()
+        while self._patients.more:
+            await super().round()

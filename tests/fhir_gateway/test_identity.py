@@ -11,14 +11,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from archive.worklist import Worklist
-from fhir_gateway.identity.follower import MergeFollower
 from fhir_gateway.imaging import Publisher
-from fhir_gateway.orders.follower import OrderFollower
 from fhir_gateway.schema import make_pool
 from records import identifiers
 from tests.fhir_gateway.conftest import execute
 from tests.fhir_gateway.dicom import header, store
-from tests.fhir_gateway.orders import documented, placed, value
+from tests.fhir_gateway.orders import Merges, Orders, documented, placed, value
 from tests.fhir_gateway.test_imaging import errors
 from tests.fhir_gateway.test_orders import a_report, offered
 
@@ -34,7 +32,7 @@ def tag():
 @pytest.fixture
 def merges(records, pool):
     """Follows merges when a test says so: `round` is one look."""
-    return MergeFollower(records, pool)
+    return Merges(records, pool)
 
 
 def of_issuer(number, **changes):
@@ -115,7 +113,9 @@ async def test_demographics_that_contradict_are_a_task_for_a_person_and_change_n
     assert errors(await records.validate(review)) == []
 
 
-async def test_a_review_ends_by_itself_when_the_record_is_mended(archive, publishing, records, tag):
+async def test_a_review_ends_by_itself_when_the_record_is_mended_and_comes_back(
+    archive, publishing, records, tag
+):
     loaded = await records.create(ehr_patient(tag, birthDate="1971-01-31"))
     data = of_issuer(tag)
     store(archive, data)
@@ -129,6 +129,29 @@ async def test_a_review_ends_by_itself_when_the_record_is_mended(archive, publis
     mended = await publishing.study(data.StudyInstanceUID)
     assert after["status"] == "completed"
     assert "tag" not in mended["meta"]
+
+    spoiled = await records.read("Patient", loaded["id"])
+    await records.update({**spoiled, "birthDate": "1971-01-31"})
+    await publishing.publisher.publish(data.StudyInstanceUID)
+
+    again = await records.read("Task", review["id"])
+    assert again["status"] == "requested"
+    assert "statusReason" not in again
+
+
+async def test_a_review_that_a_person_has_ended_stays_ended(archive, publishing, records, tag):
+    await records.create(ehr_patient(tag, birthDate="1971-01-31"))
+    data = of_issuer(tag)
+    store(archive, data)
+    study = await publishing.study(data.StudyInstanceUID)
+    review = await until(lambda: review_of(records, study), "a review")
+    ended = await records.update({**review, "status": "rejected"})
+
+    store(archive, of_issuer(tag, StudyInstanceUID=data.StudyInstanceUID))
+    await publishing.study(data.StudyInstanceUID, instances=2)
+    await publishing.publisher.publish(data.StudyInstanceUID)
+
+    assert await records.read("Task", review["id"]) == ended
 
 
 async def test_without_an_issuer_two_studies_of_one_number_are_two_unidentified_patients(
@@ -239,7 +262,7 @@ async def test_studies_and_results_of_a_merged_patient_follow_and_come_back(
 
 async def test_the_worklist_shows_the_surviving_patient(records, archive, pool, config, tag):
     worklist = Worklist(config.dsn)
-    orders = OrderFollower(worklist, records, pool, config.timezone)
+    orders = Orders(worklist, records, pool, config.timezone)
     made = await placed(records, documented(tag))
     await orders.round()
 

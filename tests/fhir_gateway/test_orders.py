@@ -11,13 +11,23 @@ from pydicom.uid import generate_uid
 
 from archive.procedure import PerformedSteps
 from archive.worklist import Worklist
-from fhir_gateway.orders.follower import OrderFollower
-from fhir_gateway.orders.performed import PerformedFollower
+from fhir_gateway.orders.performed import TRIES, PerformedFollower
 from fhir_gateway.orders.table import ImagingOrders
 from fhir_gateway.patient import IssuerRules
+from records import Records, StoreFailed
 from tests.fhir_gateway.dicom import header, store
-from tests.fhir_gateway.orders import ENDED, documented, entry, placed, reported, step_of, value
+from tests.fhir_gateway.orders import (
+    ENDED,
+    Orders,
+    documented,
+    entry,
+    placed,
+    reported,
+    step_of,
+    value,
+)
 from tests.fhir_gateway.test_imaging import errors
+from tests.fixtures.stores import everything_allowed
 
 
 @pytest.fixture
@@ -38,7 +48,7 @@ def steps(config, archive):
 @pytest.fixture
 def orders(worklist, records, pool, config):
     """Follows orders when a test says so: `round` is one look."""
-    return OrderFollower(worklist, records, pool, config.timezone)
+    return Orders(worklist, records, pool, config.timezone)
 
 
 @pytest.fixture
@@ -271,6 +281,33 @@ async def test_an_order_that_comes_late_is_linked_reports_included(
     await orders.round()
     unlinked = await linked_study(publishing, data.StudyInstanceUID, None)
     assert "encounter" not in unlinked
+    async with asyncio.timeout(20):
+        while "encounter" in (left := await records.read("DiagnosticReport", report["id"])):
+            await asyncio.sleep(0.1)
+    assert left["basedOn"] == unlinked["basedOn"]
+
+
+async def test_an_order_that_somebody_else_gave_a_report_stays(
+    orders, worklist, records, archive, publishing, tag
+):
+    made = await placed(records, documented(tag))
+    await orders.round()
+    other = {k: v for k, v in made["ServiceRequest"].items() if k not in ("id", "meta")}
+    del other["identifier"]
+    own = await records.create(other)
+    data = images_of(offered(worklist, made["ServiceRequest"])[0])
+    store(archive, data)
+    study = await publishing.study(data.StudyInstanceUID)
+    linked = [{"reference": f"ServiceRequest/{own['id']}"}]
+    report = await records.create(a_report(study) | {"basedOn": linked})
+
+    store(archive, images_of(offered(worklist, made["ServiceRequest"])[0]))
+    await publishing.study(data.StudyInstanceUID, instances=2)
+    async with asyncio.timeout(20):
+        while "encounter" not in (after := await records.read("DiagnosticReport", report["id"])):
+            await asyncio.sleep(0.1)
+
+    assert after["basedOn"] == linked
 
 
 def a_report(study):
@@ -302,6 +339,117 @@ async def test_the_same_accession_number_of_another_issuer_or_patient_is_not_lin
     assert "reference" not in second["basedOn"][0]
     assert [one["code"] for one in second["meta"]["tag"]] == ["order-differs"]
     assert "tag" not in first["meta"]
+
+
+class Troubled(Records):
+    """The store as it is in a bad moment: one type cannot be had, everything else can."""
+
+    broken = ""
+
+    async def search(self, resource_type, params=()):
+        if resource_type == self.broken:
+            raise StoreFailed("HTTP 500", status=500)
+        return await super().search(resource_type, params)
+
+    async def first(self, resource_type, params=()):
+        if resource_type == self.broken:
+            raise StoreFailed("HTTP 500", status=500)
+        return await super().first(resource_type, params)
+
+
+@pytest.fixture
+async def troubled(config):
+    async with Troubled(config.records_url, everything_allowed(), attempts=3) as opened:
+        yield opened
+
+
+async def test_an_order_at_which_the_store_failed_once_is_looked_at_again(
+    troubled, worklist, records, pool, config, tag
+):
+    follower = Orders(worklist, troubled, pool, config.timezone)
+    await follower.round()
+    made = await placed(records, documented(tag))
+
+    troubled.broken = "Appointment"
+    await follower._follow_alone(made["ServiceRequest"])
+    known = await ImagingOrders(pool).get(made["ServiceRequest"]["id"])
+    before = offered(worklist, made["ServiceRequest"])
+    troubled.broken = ""
+    await Orders(worklist, troubled, pool, config.timezone)._check_open()
+
+    assert (known.problem, before) == ("could not be followed: StoreFailed", [])
+    assert len(offered(worklist, made["ServiceRequest"])) == 1
+
+
+async def test_a_report_of_a_modality_at_which_the_store_failed_is_told_later(
+    orders, troubled, steps, worklist, records, pool, config, tag
+):
+    made = await placed(records, documented(tag))
+    await orders.round()
+    item = offered(worklist, made["ServiceRequest"])[0]
+    rules = IssuerRules(config.default_issuer, config.issuer_of_ae)
+    follower = PerformedFollower(steps, worklist, troubled, pool, rules, config.timezone)
+    await follower.round()
+    first, second = generate_uid(), generate_uid()
+
+    troubled.broken = "Procedure"
+    steps.create(first, reported(item, "IN PROGRESS"), "MR1")
+    await follower.round()
+    lost = await procedure_of(records, first)
+    troubled.broken = ""
+    steps.create(second, reported(item, "IN PROGRESS"), "MR1")
+    again = PerformedFollower(steps, worklist, troubled, pool, rules, config.timezone)
+    await again.round()
+
+    assert lost == []
+    assert len(await procedure_of(records, first)) == len(await procedure_of(records, second)) == 1
+
+
+async def test_a_report_that_is_refused_again_and_again_is_given_up(
+    orders, troubled, steps, worklist, records, pool, config, tag
+):
+    made = await placed(records, documented(tag))
+    await orders.round()
+    rules = IssuerRules(config.default_issuer, config.issuer_of_ae)
+    follower = PerformedFollower(steps, worklist, troubled, pool, rules, config.timezone)
+    await follower.round()
+    item, uid = offered(worklist, made["ServiceRequest"])[0], generate_uid()
+    troubled.broken = "Procedure"
+    steps.create(uid, reported(item, "IN PROGRESS"), "MR1")
+
+    for _ in range(TRIES):
+        await follower.round()
+    troubled.broken = ""
+    await follower.round()
+
+    assert await procedure_of(records, uid) == []
+
+
+async def test_a_report_about_a_merged_patient_is_the_surviving_patients(
+    performed, steps, records, tag, config
+):
+    number = {"system": config.default_issuer, "value": f"OLD{tag}"}
+    old = await records.create(a_patient(identifier=[number]))
+    new = await records.create(a_patient())
+    link = {"other": {"reference": f"Patient/{new['id']}"}, "type": "replaced-by"}
+    await records.update({**old, "active": False, "link": [link]})
+    item = {
+        "0020000D": {"vr": "UI", "Value": [generate_uid()]},
+        "00080050": {"vr": "SH", "Value": [f"N{tag}"]},
+        "00100020": {"vr": "LO", "Value": [f"OLD{tag}"]},
+        "00400100": {"vr": "SQ", "Value": [{"00400009": {"vr": "SH", "Value": ["S1"]}}]},
+    }
+    uid = generate_uid()
+
+    steps.create(uid, reported(item, "IN PROGRESS"), "MR1")
+    await performed.round()
+
+    (procedure,) = await procedure_of(records, uid)
+    assert procedure["subject"] == {"reference": f"Patient/{new['id']}"}
+
+
+def a_patient(**more):
+    return {"resourceType": "Patient", "name": [{"family": "Merged"}], "gender": "other"} | more
 
 
 async def procedure_of(records, uid):
