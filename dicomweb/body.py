@@ -42,6 +42,16 @@ async def body_of(request: Request, config: DicomwebConfig) -> AsyncIterator[byt
         yield piece
 
 
+async def whole_body(request: Request, config: DicomwebConfig, most: int) -> bytes:
+    """The decoded body; raises as `body_of`, and PayloadTooLarge beyond `most` bytes."""
+    data = bytearray()
+    async for piece in body_of(request, config):
+        data += piece
+        if len(data) > most:
+            raise PayloadTooLarge(f"this request holds at most {most} bytes")
+    return bytes(data)
+
+
 def _check_length(request: Request, config: DicomwebConfig) -> None:
     """Refuse at once what announces more than is taken."""
     text = request.headers.get("content-length", "0")

@@ -10,26 +10,24 @@ import orjson
 from starlette.responses import Response
 
 from access import Forbidden
-from archive import Archive, ArchiveError, InstanceNotFound
+from archive import Archive, ArchiveError
 from archive.commitments import Reference
 from archive.keys import DicomJson
-from dicomweb.body import body_of
+from archive.vouching import PROCESSING_FAILURE, why_not
+from dicomweb.data_set import data_set_of
 from dicomweb.door import Visit, in_thread, is_uid
 from dicomweb.errors import (
     BadRequest,
     NotFound,
     PayloadTooLarge,
     TransactionInUse,
-    UnsupportedMediaType,
 )
-from dicomweb.media import DICOM_JSON, Offer, choose, parse_media_type
-from dicomweb.xml import DICOM_XML, from_native, to_native
+from dicomweb.media import DICOM_JSON, Offer, choose
+from dicomweb.xml import DICOM_XML, to_native
 
 _FORMS = (Offer(DICOM_JSON), Offer("application/json"), Offer(DICOM_XML))
 _SOP_CLASS, _SOP_UID, _REASON = "00081150", "00081155", "00081197"
 _COMMITTED, _FAILED = "00081199", "00081198"
-# PS3.3 C.14.1.1.
-PROCESSING_FAILURE, NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0110, 0x0112, 0x0119
 PATIENCE_S = 10.0
 _IN_USE = "the Transaction UID is in use"
 
@@ -41,7 +39,9 @@ async def request_commitment(visit: Visit) -> Response:
     kept = visit.archive.commitments
     if not await in_thread(kept.is_free, uid):
         raise TransactionInUse(_IN_USE)
-    references = _references(await _document(visit), visit.door.config.max_parts)
+    config = visit.door.config
+    document = await data_set_of(visit, config.max_metadata_bytes)
+    references = _references(document, config.max_parts)
     hidden = await _hidden(visit, {uid for _, uid in references})
     # Another request may have come while the body did.
     if not await in_thread(kept.begin, uid, visit.caller.subject, references, hidden):
@@ -86,28 +86,6 @@ async def _answer(visit: Visit, offer: Offer, work: asyncio.Task[DicomJson]) -> 
 def _document_of(offer: Offer, document: DicomJson) -> Response:
     text = to_native(document) if offer.part == DICOM_XML else orjson.dumps(document)
     return Response(text, media_type=offer.part)
-
-
-async def _document(visit: Visit) -> DicomJson:
-    """The request's data set."""
-    kind = parse_media_type(visit.request.headers.get("content-type", DICOM_JSON)).type
-    if kind not in (DICOM_JSON, "application/json", DICOM_XML):
-        raise UnsupportedMediaType(f"send {DICOM_JSON} or {DICOM_XML}")
-    data = bytearray()
-    async for chunk in body_of(visit.request, visit.door.config):
-        data += chunk
-        if len(data) > visit.door.config.max_metadata_bytes:
-            raise PayloadTooLarge("the request is larger than the limit")
-    if kind == DICOM_XML:
-        return from_native(bytes(data))
-    try:
-        found = orjson.loads(bytes(data))
-    except orjson.JSONDecodeError:
-        raise BadRequest("the request is not JSON") from None
-    found = found[0] if isinstance(found, list) and len(found) == 1 else found
-    if not isinstance(found, dict):
-        raise BadRequest("the request is one DICOM JSON object")
-    return found
 
 
 def _references(document: DicomJson, most: int) -> list[Reference]:
@@ -155,16 +133,9 @@ def _verify(archive: Archive, hidden: frozenset[str], references: Sequence[Refer
 
 
 def _reason(archive: Archive, hidden: frozenset[str], sop_class: str, uid: str) -> int | None:
-    """Why the instance cannot be committed to; None where its bytes are those that were stored."""
+    """Failure reason of an instance; None where its bytes are those that were stored."""
     try:
-        found = next(iter(archive.records_of(instances=[uid])), None)
-        if found is None or found.key.study in hidden:
-            return NO_SUCH_INSTANCE
-        if found.sop_class != sop_class:
-            return CLASS_CONFLICT
-        return None if archive.verify(found.key) else PROCESSING_FAILURE
-    except InstanceNotFound:
-        return NO_SUCH_INSTANCE
+        return why_not(archive, sop_class, uid, hidden)
     except ArchiveError:
         return PROCESSING_FAILURE
 

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from archive import Archive, ArchiveError, QueryTag
 from archive.match import LEVELS, LevelName
 from archive.query import attribute_path
-from dicomweb.body import body_of
+from dicomweb.body import whole_body
 from dicomweb.door import Visit, in_thread
-from dicomweb.errors import BadRequest, NotFound, PayloadTooLarge
+from dicomweb.errors import BadRequest, NotFound
 from dicomweb.media import Offer, choose
 
 log = structlog.get_logger(__name__)
@@ -49,13 +49,9 @@ async def add_tags(visit: Visit) -> Response:
     202: what is stored already is looked through in the background.
     """
     choose(visit.accept, _FORMS)
-    data = bytearray()
-    async for chunk in body_of(visit.request, visit.door.config):
-        data += chunk
-        if len(data) > MAX_BODY_BYTES:
-            raise PayloadTooLarge(f"a request holds at most {MAX_BODY_BYTES} bytes")
+    data = await whole_body(visit.request, visit.door.config, MAX_BODY_BYTES)
     try:
-        asked = orjson.loads(bytes(data))
+        asked = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise BadRequest("the request is not JSON") from None
     wanted = [_wanted(one) for one in (asked if isinstance(asked, list) else [asked])]

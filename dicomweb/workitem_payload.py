@@ -19,13 +19,12 @@ from archive.workitem_errors import (
     WrongTransaction,
 )
 from dicomweb.door import Visit, is_uid
-from dicomweb.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
-from dicomweb.media import DICOM_JSON, Offer, choose, parse_media_type
+from dicomweb.errors import BadRequest
+from dicomweb.media import DICOM_JSON, Offer, choose
 from dicomweb.multipart import many_parts
 from dicomweb.problems import problem_document
-from dicomweb.xml import DICOM_XML, from_native, to_native
+from dicomweb.xml import DICOM_XML, to_native
 
-MAX_BYTES = 4 * 1024 * 1024
 FORMS = (
     Offer(DICOM_JSON),
     Offer("application/json"),
@@ -63,43 +62,6 @@ def refusing(handler: Handler) -> Handler:
 def warned(visit: Visit, text: str) -> dict[str, str]:
     """The Warning header; chapter 11 writes it without the quotes that RFC 9111 wants."""
     return {"Warning": f"299 {visit.door.base_url(visit.request)}: {text}"}
-
-
-async def data_set_of(visit: Visit, *, optional: bool = False) -> DicomJson:
-    """The data set in the body of the request; an empty one where that is allowed.
-
-    Raises:
-        BadRequest: it is no single data set.
-        PayloadTooLarge: it passes MAX_BYTES.
-        UnsupportedMediaType: neither DICOM JSON nor DICOM XML.
-    """
-    body = await _body(visit)
-    if optional and not body.strip():
-        return {}
-    kind = parse_media_type(visit.request.headers.get("content-type") or DICOM_JSON).type
-    if kind == DICOM_XML:
-        return from_native(body)
-    if kind not in (DICOM_JSON, "application/json"):
-        raise UnsupportedMediaType("a work item comes as application/dicom+json or dicom+xml")
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadRequest("the body is not JSON") from error
-    # The DICOM JSON model has an array around its data sets; many clients send the set alone.
-    if isinstance(found, list) and len(found) == 1:
-        found = found[0]
-    if not isinstance(found, dict):
-        raise BadRequest("the body must hold one data set")
-    return found
-
-
-async def _body(visit: Visit) -> bytes:
-    body = bytearray()
-    async for chunk in visit.request.stream():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise PayloadTooLarge(f"a work item has at most {MAX_BYTES} bytes")
-    return bytes(body)
 
 
 def answer_with(visit: Visit, found: list[DicomJson], headers: dict[str, str]) -> Response:

@@ -13,16 +13,18 @@ from archive.keys import DicomJson
 from archive.workitem_errors import InvalidWorkitem
 from archive.workitems import Workitems
 from dicomweb import workitem_subscribers as subscribers
+from dicomweb.data_set import data_set_of
 from dicomweb.door import Handler, Interaction, Rule, Visit, in_thread, is_uid
 from dicomweb.errors import BadRequest
 from dicomweb.search import question_of
-from dicomweb.workitem_payload import answer_with, data_set_of, refusing, uid_in_query, warned
+from dicomweb.workitem_payload import answer_with, refusing, uid_in_query, warned
 
 RESOURCE = "Task"
 ITEMS = "/workitems"
 ITEM = ITEMS + "/{workitem}"
 SUBSCRIBER = ITEM + "/subscribers/{ae}"
 AFFECTED_UID = "00001000"
+MAX_BYTES = 4 * 1024 * 1024
 # Returned by a search unless more is asked for: return keys of table CC.2.5-3 that tell the work.
 RETURNED = frozenset({
     "00080005", "00080016", "00080018", "00080050", "00100010", "00100020", "00100021", "00100024",
@@ -45,7 +47,7 @@ def item_uid(visit: Visit) -> str:
 
 async def create(visit: Visit) -> Response:
     """POST /workitems: 201 with the place of the new work item."""
-    document = await data_set_of(visit)
+    document = await data_set_of(visit, MAX_BYTES)
     uid = uid_in_query(visit, "workitem", "affectedsopinstanceuid") or _named_uid(document)
     uid = uid or f"2.25.{uuid4().int}"
     if not is_uid(uid):
@@ -78,7 +80,7 @@ async def retrieve(visit: Visit) -> Response:
 
 async def update(visit: Visit) -> Response:
     """POST /workitems/{workitem}: change attributes, with the lock where it is claimed."""
-    changes = await data_set_of(visit)
+    changes = await data_set_of(visit, MAX_BYTES)
     transaction = uid_in_query(visit, "transaction", "transaction-uid") or _transaction(changes)
     uid = item_uid(visit)
     await in_thread(workitems(visit).update, uid, changes, transaction, visit.caller.studies)
@@ -87,7 +89,7 @@ async def update(visit: Visit) -> Response:
 
 async def change_state(visit: Visit) -> Response:
     """PUT /workitems/{workitem}/state: claim, complete or cancel."""
-    wanted = await data_set_of(visit)
+    wanted = await data_set_of(visit, MAX_BYTES)
     ups.check(wanted)
     state = ups.first(wanted, ups.STATE)
     if state is None:
@@ -107,7 +109,7 @@ async def change_state(visit: Visit) -> Response:
 
 async def request_cancel(visit: Visit) -> Response:
     """POST /workitems/{workitem}/cancelrequest: for whoever does not perform the work."""
-    request = await data_set_of(visit, optional=True)
+    request = await data_set_of(visit, MAX_BYTES, optional=True)
     changed = await in_thread(
         workitems(visit).request_cancel,
         item_uid(visit),

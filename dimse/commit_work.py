@@ -12,7 +12,8 @@ from typing import Any
 import structlog
 from pynetdicom.association import Association
 
-from archive import Archive, ArchiveError, InstanceNotFound
+from archive import Archive, ArchiveError
+from archive.vouching import PROCESSING_FAILURE, why_not
 from dimse.commit_message import COMMITMENT, WELL_KNOWN, Report, report_dataset
 from dimse.commit_report import send_report
 from dimse.commit_table import Commitment, CommitmentTable, FailedReference, Reference
@@ -21,9 +22,6 @@ from dimse.peers import Peer
 from dimse.scu_negotiation import AssociationBroken, AssociationFailed, Calling
 
 log = structlog.get_logger(__name__)
-
-# Failure Reason (PS3.3 C.14): processing failure, no such instance, class-instance conflict.
-FAILED, UNKNOWN, CONFLICT = 0x0110, 0x0112, 0x0119
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,29 +222,14 @@ def verify(
     """
     failures = []
     for number, one in enumerate(referenced, 1):
-        reason = _reason(archive, one)
+        reason = why_not(archive, one.sop_class, one.instance)
+        if reason == PROCESSING_FAILURE:
+            log.error("stored instance is damaged", instance=one.instance)
         if reason is not None:
             failures.append(FailedReference(*one, reason))
         if number % 100 == 0:
             going_on()
     return failures
-
-
-def _reason(archive: Archive, one: Reference) -> int | None:
-    found = next(iter(archive.records_of(instances=[one.instance])), None)
-    if found is None:
-        return UNKNOWN
-    if found.sop_class != one.sop_class:
-        return CONFLICT
-    try:
-        intact = archive.verify(found.key)
-    except InstanceNotFound:
-        return UNKNOWN
-    except OSError:
-        intact = False
-    if not intact:
-        log.error("stored instance is damaged", instance=one.instance)
-    return None if intact else FAILED
 
 
 def is_usable(association: Association) -> bool:

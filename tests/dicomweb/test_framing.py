@@ -12,7 +12,16 @@ import pytest
 
 from dicomweb.config import DicomwebConfig
 from tests.dicomweb.raw import chunked, exchange, head
-from tests.dicomweb.server import B, file_of, multipart, running, slice_of, url_of
+from tests.dicomweb.server import (
+    EVERYTHING,
+    B,
+    file_of,
+    multipart,
+    running,
+    slice_of,
+    url_of,
+)
+from tests.dicomweb.workitem import TASKS
 
 KIND = f'multipart/related; type="application/dicom"; boundary={B}'
 LONG = "a-boundary-that-is-exactly-seventy-characters-long-0123456789-01234567"
@@ -122,6 +131,7 @@ def strict(dsn, tmp_path_factory):
         body_idle_s=0.5, min_body_rate=1000, max_request_bytes=10_000_000, max_parts=100_000
     )
     with running(dsn, tmp_path_factory.mktemp("strict"), config) as server:
+        server.token = server.token_for(f"{EVERYTHING} {TASKS}")
         yield server
 
 
@@ -134,8 +144,10 @@ def test_a_content_length_beyond_the_limit_is_413_before_the_body(strict):
     assert orjson.loads(body)["advice"]
 
 
-def test_a_body_that_stands_still_is_408(strict):
-    request = head(strict, "/studies", Content_Type=KIND, Content_Length="5000")
+@pytest.mark.parametrize("path", ["/studies", "/workitems", "/commitment-requests/1.2"])
+def test_a_body_that_stands_still_is_408(strict, path):
+    kind = KIND if path == "/studies" else "application/dicom+json"
+    request = head(strict, path, Content_Type=kind, Content_Length="5000")
 
     status, _ = exchange(strict, [request + b"--" + B.encode()], timeout_s=10)
 
