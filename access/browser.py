@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
 import psycopg
@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 _SCOPE_KEY = "hilum.session"
 _SAFE = ("GET", "HEAD")
+_IN_URLS = ":/%#?=@[]!$&'()*+,;"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -96,6 +97,15 @@ class WithSession:
         except psycopg.Error as error:
             log.error("sessions not read", error=type(error).__name__)
             return None
+
+
+def local(target: str) -> str:
+    """The target if it is a page of this site, else the first page: no detour to elsewhere."""
+    is_path = target.startswith("/") and not target.startswith("//")
+    if not is_path or not target.isprintable() or "\\" in target:
+        return "/"
+    # What a header cannot hold is written as browsers write it; a percent sign stays one.
+    return quote(target, safe=_IN_URLS)
 
 
 def session_of(connection: HTTPConnection) -> Session | None:

@@ -75,7 +75,10 @@ class User:
             raise UserError("a FHIR user is a reference such as Practitioner/17 or Patient/4")
         # Whoever is a patient is held to their own record by this, at every door.
         if (self.role == "patient") != (self.patient is not None):
-            raise UserError("the role patient, and no other, goes with a reference to a Patient")
+            raise UserError(
+                "the role patient, and no other, goes with a reference to a Patient; give both "
+                "(for another role Practitioner/17, or none)"
+            )
 
     def caller(self, *, address: str | None = None, client: str | None = None) -> Caller:
         """This person at one of the doors."""
@@ -87,6 +90,11 @@ class User:
             address=address,
             fhir_user=self.fhir_user,
         )
+
+    @property
+    def rights(self) -> tuple[Role, str | None, bool]:
+        """What sessions and authorizations end with when it changes."""
+        return self.role, self.fhir_user, self.disabled
 
     @property
     def patient(self) -> str | None:
@@ -119,25 +127,51 @@ class Users:
             The user, and whether they may do other things now than before.
 
         Raises:
-            UserError: somebody else has the name here.
-            LoginRefused: the user is disabled here.
+            UserError: somebody else has the name here, the user is disabled here, or was the last
+                administrator; see `shut_out`.
         """
         with self._open() as connection, _administrators(connection):
             row = connection.execute(
                 b"select username, disabled from access.account where federated = %s", [origin]
             ).fetchone()
             if row is None:
+                if _find(connection, user.username) is not None:
+                    raise UserError(
+                        f"somebody else has the username {user.username!r} here; ask an "
+                        "administrator to remove that user, or for another name at the provider"
+                    )
                 _insert(connection, user, _NO_PASSWORD, origin)
                 return user, False
             known = replace(user, username=row[0])
             if row[1]:
-                raise LoginRefused
+                raise UserError(
+                    f"the user {known.username!r} is disabled here; an administrator can enable it"
+                )
             before = _find(connection, known.username)
             _update(connection, known)
-            has_changed = before is None or _rights(before) != _rights(known)
+            has_changed = before is None or before.rights != known.rights
             if has_changed:
                 _end_sessions(connection, known.username)
             return known, has_changed
+
+    def shut_out(self, origin: str) -> str | None:
+        """End the sessions of whom a provider vouches for no more; the name here, if there is one.
+
+        The row stays: it is the provider that lets nobody in.
+        """
+        with self._open() as connection:
+            row = connection.execute(
+                b"select username from access.account where federated = %s", [origin]
+            ).fetchone()
+            if row is None:
+                return None
+            _end_sessions(connection, row[0])
+            return str(row[0])
+
+    def is_empty(self) -> bool:
+        """Whether there is nobody who could sign in."""
+        with self._open() as connection:
+            return connection.execute(b"select from access.account limit 1").fetchone() is None
 
     def list(self) -> list[User]:
         """All users by name."""
@@ -163,7 +197,7 @@ class Users:
             if before is None:
                 raise _nobody(user.username)
             _update(connection, user)
-            if _rights(before) != _rights(user):
+            if before.rights != user.rights:
                 _end_sessions(connection, user.username)
 
     def remove(self, username: str) -> None:
@@ -255,7 +289,9 @@ def _insert(
         ],
     )
     if not done.rowcount:
-        raise UserError(f"there is a user {user.username!r} already")
+        raise UserError(
+            f"there is a user {user.username!r} already; change that one, or choose another name"
+        )
 
 
 def _update(connection: psycopg.Connection[Any], user: User) -> None:
@@ -264,11 +300,6 @@ def _update(connection: psycopg.Connection[Any], user: User) -> None:
         b" disabled = %s where username = %s",
         [user.display_name, user.role, user.fhir_user, user.disabled, user.username],
     )
-
-
-def _rights(user: User) -> tuple[Role, str | None, bool]:
-    """What sessions and authorizations end with when it changes."""
-    return user.role, user.fhir_user, user.disabled
 
 
 def _password(connection: psycopg.Connection[Any], username: str) -> str | None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qs, quote
 
 import anyio
@@ -17,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from access import AuditEventKind, AuditRecord, AuditSpool, Caller
-from access.browser import Cookie, session_of
+from access.audit import AuditEventKind, AuditRecord, AuditSpool, AuditUnavailable
+from access.browser import Cookie, local, session_of
+from access.caller import Caller
 from access.http import address_of
-from access.sessions import Sessions
-from access.users import LoginRefused, TooManyAttempts, User, Users, normal
+from access.sessions import Session, Sessions
+from access.users import LoginRefused, TooManyAttempts, User, UserError, Users, normal
 from ui.pages import FORM_HEADERS, render
 
 log = structlog.get_logger(__name__)
@@ -30,18 +30,13 @@ LOGIN, LOGOUT = "/login", "/logout"
 _FORM_BYTES = 16 * 1024
 _NONCE = "-form"
 _STALE = "This form was open for too long, or was not ours. Please try again."
+_AWAY = "That cannot be done now. Please try again in a moment."
 
 
 def login_url(request: Request) -> str:
     """Where to sign in, and come back to this page."""
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return f"{LOGIN}?next={quote(here, safe='')}"
-
-
-def local(target: str) -> str:
-    """The target if it is a page of this site, else the first page: no detour to elsewhere."""
-    is_path = target.startswith("/") and not target.startswith("//")
-    return target if is_path and target.isprintable() and "\\" not in target else "/"
 
 
 @dataclass(frozen=True)
@@ -69,32 +64,40 @@ class Login:
     async def show(self, request: Request) -> Response:
         """The form; who is signed in already goes on, unless another account is wanted."""
         target = local(request.query_params.get("next", "/"))
-        if session_of(request) is not None and "again" not in request.query_params:
+        again = "again" in request.query_params
+        if session_of(request) is not None and not again:
             return _go(target)
-        return await self._form(target, "")
+        return await self._form(target, "", again=again)
 
     async def sign_in(self, request: Request) -> Response:
         """Check name and password, begin a session, go where the user wanted to."""
         form = await _fields(request)
-        target = local(form.get("next", "/"))
+        target, again = local(form.get("next", "/")), "again" in form
         nonce = request.cookies.get(self.cookie.name + _NONCE, "")
         ours = nonce and secrets.compare_digest(nonce.encode(), form.get("form", "").encode())
         if not ours or not self.cookie.is_same_origin(request):
-            return await self._form(target, _STALE, 403)
+            return await self._form(target, _STALE, 403, again)
         name = normal(form.get("username", ""))
         before = self.cookie.read(request)
 
         def enter() -> str:
-            user = self.users.authenticate(name, form.get("password", ""))
-            return self.sessions.open(user, before)
+            try:
+                user = self.users.authenticate(name, form.get("password", ""))
+            except (LoginRefused, TooManyAttempts) as error:
+                self._record_failure(request, name, error)
+                raise
+            token = self.sessions.open(user, before)
+            self._record(_caller(request, name), "success", "signed in")
+            return token
 
         try:
             token = await anyio.to_thread.run_sync(enter, limiter=self.turns)
         except (LoginRefused, TooManyAttempts) as error:
-            await self._in_thread(self._record_failure, request, name, error)
             status = 429 if isinstance(error, TooManyAttempts) else 401
-            return await self._form(target, f"{str(error).capitalize()}.", status)
-        self._record(_caller(request, name), "success", "signed in")
+            return await self._form(target, f"{str(error).capitalize()}.", status, again)
+        except (psycopg.Error, AuditUnavailable) as error:
+            log.error("nobody signed in", error=type(error).__name__)
+            return await self._form(target, _AWAY, 503, again)
         response = _go(target)
         self.cookie.give(response, token)
         response.delete_cookie(self.cookie.name + _NONCE, path="/", secure=self.cookie.secure)
@@ -105,8 +108,7 @@ class Login:
         session = session_of(request)
         if session is None:
             return _go("/")
-        page = render("logout.html", user=session.user, csrf=session.csrf)
-        return HTMLResponse(page, headers=FORM_HEADERS)
+        return _logout(session)
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
@@ -115,26 +117,36 @@ class Login:
             return _go(LOGIN)
         form = await _fields(request)
         if not session.owns(form.get("csrf", "")) or not self.cookie.is_same_origin(request):
-            page = render("logout.html", user=session.user, csrf=session.csrf)
-            return HTMLResponse(page, status_code=403, headers=FORM_HEADERS)
-        await self._in_thread(self.sessions.close, token)
+            return _logout(session, _STALE, 403)
         caller = _caller(request, session.user.username)
-        self._record(caller, "success", "signed out", AuditEventKind.LOGOUT)
+
+        def leave() -> None:
+            self.sessions.close(token)
+            self._record(caller, "success", "signed out", AuditEventKind.LOGOUT)
+
+        try:
+            await anyio.to_thread.run_sync(leave)
+        except (psycopg.Error, AuditUnavailable) as error:
+            log.error("sign-out not finished", error=type(error).__name__)
+            return _logout(session, _AWAY, 503)
         response = _go(LOGIN)
         self.cookie.take(response)
         # The viewer keeps filters of its study list, which may hold names.
         response.headers["Clear-Site-Data"] = '"storage"'
         return response
 
-    async def _form(self, target: str, problem: str, status: int = 200) -> Response:
+    async def _form(
+        self, target: str, problem: str, status: int = 200, again: bool = False
+    ) -> Response:
         nonce = secrets.token_urlsafe(32)
         page = render(
             "login.html",
             target=target,
             problem=problem,
             nonce=nonce,
+            again=again,
             elsewhere=self.elsewhere,
-            empty=await self._in_thread(self._is_empty),
+            empty=await anyio.to_thread.run_sync(self._is_empty),
         )
         response = HTMLResponse(page, status_code=status, headers=FORM_HEADERS)
         response.set_cookie(
@@ -149,18 +161,18 @@ class Login:
 
     def _is_empty(self) -> bool:
         try:
-            return not self.users.list()
+            return self.users.is_empty()
         except psycopg.Error as error:
             log.error("users not read", error=type(error).__name__)
             return False
 
-    async def _in_thread(self, call: Callable[..., Any], *arguments: object) -> Any:
-        return await anyio.to_thread.run_sync(lambda: call(*arguments))
-
     def _record_failure(self, request: Request, name: str, error: Exception) -> None:
         # What is no username may be a password in the wrong field: it is not written down.
-        known = any(user.username == name for user in self.users.list())
-        self._record(_caller(request, name if known else "unknown user"), "minor", str(error))
+        try:
+            who = self.users.find(name).username
+        except UserError:
+            who = "unknown user"
+        self._record(_caller(request, who), "minor", str(error))
 
     def _record(
         self,
@@ -200,6 +212,11 @@ def signed_in(request: Request) -> User | None:
 
 def _caller(request: Request, name: str) -> Caller:
     return Caller(name, "user", client="browser", address=address_of(request))
+
+
+def _logout(session: Session, problem: str = "", status: int = 200) -> Response:
+    page = render("logout.html", user=session.user, csrf=session.csrf, problem=problem)
+    return HTMLResponse(page, status_code=status, headers=FORM_HEADERS)
 
 
 def _go(target: str) -> Response:

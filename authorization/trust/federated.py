@@ -6,9 +6,10 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import anyio.to_thread
 import psycopg
@@ -18,20 +19,21 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from access.audit import AuditEventKind, AuditRecord, AuditSpool, AuditUnavailable
-from access.browser import Cookie
+from access.browser import Cookie, local
 from access.caller import Caller
 from access.errors import AccessError
 from access.http import address_of
 from access.sessions import Sessions
-from access.users import User, Users
+from access.users import User, UserError, Users
 from authorization.ending import Endings
 from authorization.pages.rendering import go, page
-from authorization.trust.provider import Provider, ProviderError, user_of
+from authorization.trust.provider import Provider, ProviderAway, ProviderError, user_of
 
 log = structlog.get_logger(__name__)
 
 START, BACK = "/login/federated", "/login/federated/back"
 _OPEN_S = 10 * 60
+_LONGEST_TARGET = 2_000
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,14 @@ class Federated:
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
         try:
-            url = await self.provider.authorize_url(state, nonce, challenge.decode().rstrip("="))
+            url = await self.provider.authorize_url(
+                state, nonce, challenge.decode().rstrip("="), again="again" in request.query_params
+            )
         except ProviderError as error:
             return _stopped(503, str(error))
-        target = request.query_params.get("next", "/")
+        target = local(request.query_params.get("next", "/"))
+        if len(target) > _LONGEST_TARGET:
+            target = "/"
         kept = ".".join((state, nonce, verifier, _packed(target)))
         response = go(url)
         # Lax: the way back comes from another site.
@@ -96,23 +102,32 @@ class Federated:
             return await self._refused(request, 403, "the provider did not sign you in")
         try:
             claims = await self.provider.claims(given["code"], kept[2], kept[1])
-            user = user_of(self.provider.config, claims)
             before = self.cookie.read(request)
-            origin = f"{self.provider.config.issuer} {claims['sub']}"
-            user, token = await anyio.to_thread.run_sync(lambda: self._enter(origin, user, before))
+            user, token = await anyio.to_thread.run_sync(lambda: self._enter(claims, before))
+        except ProviderAway as error:
+            return await self._refused(request, 503, str(error))
         except (ProviderError, AccessError) as error:
             return await self._refused(request, 403, str(error))
         except psycopg.Error as error:
             log.error("nobody signed in", error=type(error).__name__)
             return _stopped(503, "the database is away; please try again in a moment")
         self._record(user.caller(client="browser", address=address_of(request)), "success", "")
-        response = go(_local(_unpacked(kept[3])))
+        response = go(local(_unpacked(kept[3])))
         self.cookie.give(response, token)
         response.delete_cookie(self._name, path="/", secure=self.cookie.secure)
         return response
 
-    def _enter(self, origin: str, user: User, before: str | None) -> tuple[User, str]:
-        known, has_changed = self.users.sign_in_from(origin, user)
+    def _enter(self, claims: Mapping[str, Any], before: str | None) -> tuple[User, str]:
+        """The user, and the token of their session. Raises ProviderError, UserError."""
+        origin = f"{self.provider.config.issuer} {claims['sub']}"
+        try:
+            user = user_of(self.provider.config, claims)
+            known, has_changed = self.users.sign_in_from(origin, user)
+        except (ProviderError, UserError):
+            # Whom the provider lets in no more keeps nothing that was given before.
+            if (gone := self.users.shut_out(origin)) is not None:
+                self.endings.of_user(gone)
+            raise
         if has_changed:
             self.endings.of_user(known.username)
         return known, self.sessions.open(known, before)
@@ -143,7 +158,7 @@ class Federated:
 
 
 def _packed(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()[:2_000]).decode().rstrip("=")
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _unpacked(text: str) -> str:
@@ -151,12 +166,6 @@ def _unpacked(text: str) -> str:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
     except ValueError:
         return "/"
-
-
-def _local(target: str) -> str:
-    """The target if it is a page of this site, else the first page."""
-    is_path = target.startswith("/") and not target.startswith("//")
-    return target if is_path and target.isprintable() and "\\" not in target else "/"
 
 
 def _stopped(status: int, text: str) -> Response:

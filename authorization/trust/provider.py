@@ -25,10 +25,15 @@ LEEWAY_S = 60
 _KEPT_S = 300
 _TIMEOUT_S = 10.0
 _KEYS_AGAIN_S = 5.0
+_AWAY = "the provider does not answer; please try again in a moment"
 
 
 class ProviderError(AuthorizationError):
-    """The provider does not answer, or answers something that cannot be trusted."""
+    """The provider answers something that cannot be trusted, or vouches for nobody."""
+
+
+class ProviderAway(ProviderError):
+    """The provider does not answer now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +76,13 @@ class Provider:
         self._metadata: tuple[float, dict[str, Any]] | None = None
         self._keys: tuple[float, KeySet] | None = None
 
-    async def authorize_url(self, state: str, nonce: str, challenge: str) -> str:
-        """Where to send the browser. Raises ProviderError."""
+    async def authorize_url(
+        self, state: str, nonce: str, challenge: str, again: bool = False
+    ) -> str:
+        """Where to send the browser; `again`: the provider is to ask even whom it knows.
+
+        Raises ProviderError.
+        """
         metadata = await self._discover()
         asked = {
             "response_type": "code",
@@ -84,6 +94,8 @@ class Provider:
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
+        if again:
+            asked["prompt"] = "login"
         joint = "&" if "?" in metadata["authorization_endpoint"] else "?"
         return f"{metadata['authorization_endpoint']}{joint}{urlencode(asked)}"
 
@@ -164,8 +176,12 @@ class Provider:
         try:
             answer = await self._http.request(method, url, **more)
             found: Any = answer.json() if answer.status_code == httpx.codes.OK else None
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise ProviderError("the provider does not answer") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ProviderAway(_AWAY) from error
+        except (ValueError, RecursionError) as error:
+            raise ProviderError("the provider's answer cannot be read") from error
+        if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise ProviderAway(_AWAY)
         if not isinstance(found, dict):
             raise ProviderError(f"the provider refused (HTTP {answer.status_code})")
         return found
@@ -178,7 +194,9 @@ def user_of(config: FederationConfig, claims: Mapping[str, Any]) -> User:
     role = next((ours for theirs, ours in config.roles.items() if theirs in given), None)
     known = next((one for one in ROLES if one == role), None)
     if known is None:
-        raise ProviderError("the provider gives you no role here")
+        raise ProviderError(
+            "the provider gives you no role here; ask those who run it for a group that has one"
+        )
     reference = claims.get(config.fhir_user_claim) if config.fhir_user_claim else None
     name = claims.get(config.name_claim)
     try:

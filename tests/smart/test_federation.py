@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import secrets
 from dataclasses import replace
-from urllib.parse import urlsplit
+from html import unescape
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from access.users import User, UserError
+from authorization.trust.provider import FederationConfig, Provider, ProviderError
 from tests.fixtures.running import wait_for
 from tests.smart.clinic import PASSWORD, Person, field, told
 
@@ -110,7 +114,38 @@ def test_a_local_user_is_never_taken_over_by_name(clinic, hospital):
     person = sign_in(clinic, hospital, someone(preferred_username="clinic-root"))
 
     assert person.page.status_code == 403
+    assert "Somebody else has the username" in told(person.page.text)
     assert clinic.users.find("clinic-root").role == "administrator"
+    assert clinic.person("clinic-root").http.get("/admin/users").status_code == 200
+
+
+def token_of(clinic, person):
+    """Headers with an access token that an app got from this person."""
+    app = clinic.register(trusted=True)
+    person.ask(app, "user/Patient.rs offline_access")
+    tokens = person.tokens(app)
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": tokens["refresh_token"],
+        "client_id": app.client_id,
+    }
+    return {"Authorization": f"Bearer {tokens['access_token']}"}, form
+
+
+@pytest.mark.parametrize("changes", [{"groups": []}, {"groups": ["cleaning"]}, {"groups": None}])
+def test_who_has_lost_every_group_keeps_neither_sessions_nor_tokens(clinic, hospital, changes):
+    claims = someone()
+    person, nobody = sign_in(clinic, hospital, claims), Person(clinic.base).http
+    headers, form = token_of(clinic, person)
+    before = nobody.get("/fhir/Patient?_count=1", headers=headers)
+
+    stopped = sign_in(clinic, hospital, {**claims, **changes})
+    after = nobody.get("/fhir/Patient?_count=1", headers=headers)
+    refreshed = nobody.post("/auth/token", data=form)
+
+    assert "gives you no role here" in told(stopped.page.text)
+    assert (before.status_code, after.status_code, refreshed.status_code) == (200, 401, 400)
+    wait_for(lambda: person.http.get("/auth/apps").is_redirect, "the session to end", 20)
 
 
 def test_who_is_disabled_here_stays_out(clinic, hospital):
@@ -119,7 +154,10 @@ def test_who_is_disabled_here_stays_out(clinic, hospital):
     user = clinic.users.find(claims["preferred_username"])
     clinic.users.change(replace(user, disabled=True))
 
-    assert sign_in(clinic, hospital, claims).page.status_code == 403
+    page = sign_in(clinic, hospital, claims).page
+
+    assert page.status_code == 403
+    assert "is disabled here; an administrator can enable it" in told(page.text)
 
 
 def test_another_role_at_the_hospital_counts_here_and_ends_what_apps_were_allowed(clinic, hospital):
@@ -172,17 +210,52 @@ def test_after_the_login_nobody_is_sent_to_another_site(clinic, hospital):
     assert urlsplit(str(person.page.url)).netloc == urlsplit(clinic.base).netloc
 
 
+@pytest.mark.parametrize("target", ["/auth/apps?x=\u4e2d", "/auth/apps?" + "\u4e2d" * 3_000])
+def test_a_target_that_no_header_can_hold_leads_to_a_page_of_ours(clinic, hospital, target):
+    person = sign_in(clinic, hospital, someone(), target=target)
+
+    assert person.page.status_code == 200
+    assert person.http.get("/auth/apps").status_code == 200
+
+
+def test_an_app_that_wants_a_fresh_login_gets_one_at_the_hospital(clinic, hospital):
+    person = sign_in(clinic, hospital, someone())
+    app = clinic.register(trusted=True)
+
+    page = person.ask(app, "user/Patient.rs", prompt="login")
+    link = unescape(re.search(r'href="(/login/federated[^"]*)"', page.text)[1])
+    leads_to = person.http.get(link).headers["location"]
+    usual = person.http.get("/login/federated").headers["location"]
+
+    assert dict(parse_qsl(urlsplit(leads_to).query))["prompt"] == "login"
+    assert "prompt=" not in usual
+
+
 def test_while_the_hospital_is_away_the_page_says_so(clinic, hospital):
+    hospital.tell(claims=someone(), wrong="")
+    person = Person(clinic.base)
+    there = person.http.get(person.http.get("/login/federated").headers["location"])
     hospital.stop()
     try:
-        # Metadata are kept for a while: then it is the browser that finds nobody there.
-        answer = Person(clinic.base).http.get("/login/federated")
+        answer = person.http.get(there.headers["location"])
         local = Person(clinic.base).sign_in("clinic-anna")
     finally:
         hospital.start()
 
-    assert answer.status_code in (303, 503)
+    assert answer.status_code == 503
+    assert "the provider does not answer" in told(answer.text).lower()
+    assert person.http.get("/auth/apps").is_redirect
     assert local.status_code == 303
+
+
+def test_metadata_of_another_issuer_lead_nobody_there(hospital):
+    config = FederationConfig(hospital.issuer, "hilum", "x", "http://127.0.0.1/back")
+    hospital.tell(wrong="metadata")
+    try:
+        with pytest.raises(ProviderError, match="name another issuer"):
+            asyncio.run(Provider(config).authorize_url("s", "n", "c"))
+    finally:
+        hospital.tell(wrong="")
 
 
 def test_users_may_not_be_added_under_a_federated_name(clinic, hospital):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
-from access import AuditEventKind
-from tests.dicomweb.server import file_of, multipart
+from access import AuditEventKind, AuditSpool
+from access.browser import Cookie, WithSession
+from access.sessions import Sessions
+from access.users import Users
+from tests.dicomweb.server import file_of, multipart, serving
 from tests.fixtures.browser import Watched
 from tests.ui.conftest import PASSWORD
 from tests.ui.phantom import mr_series
+from ui import login
 
 COOKIE = "hilum-80"
 STOW = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=test-boundary'}
@@ -42,8 +48,6 @@ def test_a_login_gives_a_cookie_that_scripts_and_other_sites_cannot_have(browser
 
 def test_over_tls_the_cookie_is_bound_to_this_host_and_to_tls():
     from starlette.responses import Response
-
-    from access.browser import Cookie
 
     response = Response()
     Cookie("https://hilum.example").give(response, "x")
@@ -162,6 +166,7 @@ def test_a_form_sent_by_another_site_signs_nobody_in(browser):
         ("javascript:alert(1)", "/"),
         ("/\r\nSet-Cookie: x=y", "/"),
         ("//[bad", "/"),
+        ("/ohif/?patientName=\u4e2d%20x", "/ohif/?patientName=%E4%B8%AD%20x"),
         ("", "/"),
     ],
 )
@@ -207,6 +212,65 @@ def test_what_was_typed_comes_back_escaped_or_not_at_all(browser):
     assert "form-action 'self'" in answer.headers["content-security-policy"]
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.fixture
+def fragile(site, postgres, tmp_path):
+    """The login alone, with a database and an audit folder that a test takes away."""
+    dsn, folder = postgres.dsn("ui_tests"), tmp_path / "audit"
+    users, sessions, audit = Users(dsn), Sessions(dsn), AuditSpool(folder, "test")
+    cookie = Cookie("http://127.0.0.1")
+    app = Starlette(routes=login.make(users, sessions, cookie, audit, "a provider").routes())
+    app.add_middleware(WithSession, sessions=sessions, cookie=cookie)
+
+    class Fragile:
+        def lose_the_database(self):
+            users._dsn = "postgresql://nobody@127.0.0.1:1/none"
+
+        def lose_the_trail(self):
+            audit.close()
+            shutil.rmtree(folder)
+            folder.write_text("no folder")
+
+    with serving(app) as root:
+        client = httpx.Client(base_url=root, headers={"Origin": root}, trust_env=False)
+        with client:
+            found = Fragile()
+            found.browser = client
+            yield found
+    sessions.shut()
+
+
+@pytest.mark.parametrize("what", ["lose_the_database", "lose_the_trail"])
+@pytest.mark.parametrize("password", [PASSWORD, "a wrong password"])
+def test_while_a_part_is_away_nobody_signs_in_and_the_page_says_so(fragile, what, password):
+    getattr(fragile, what)()
+
+    answer = sign_in(fragile.browser, password=password, target="/ohif/")
+
+    assert answer.status_code == 503
+    assert "try again in a moment" in answer.text
+    assert 'name="next" value="/ohif/"' in answer.text
+    assert COOKIE not in fragile.browser.cookies
+
+
+def test_a_sign_out_that_cannot_be_written_down_is_not_called_done(fragile):
+    sign_in(fragile.browser)
+    csrf = re.search(r'name="csrf" value="([^"]+)"', fragile.browser.get("/logout").text)[1]
+    fragile.lose_the_trail()
+
+    answer = fragile.browser.post("/logout", data={"csrf": csrf})
+
+    assert answer.status_code == 503
+    assert "try again in a moment" in answer.text
+
+
+def test_who_has_to_sign_in_again_is_asked_again_elsewhere_too(fragile):
+    asked = fragile.browser.get("/login", params={"next": "/auth/steps/x", "again": "1"}).text
+    usual = fragile.browser.get("/login", params={"next": "/auth/steps/x"}).text
+
+    assert 'href="/login/federated?again=1&amp;next=/auth/steps/x"' in asked
+    assert 'href="/login/federated?next=/auth/steps/x"' in usual
 
 
 def test_people_sign_in_and_out_with_a_browser(root, chromium, tmp_path):
