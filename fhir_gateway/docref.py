@@ -70,7 +70,8 @@ def _check(asked: Pairs) -> None:
     names = [name for name, _ in asked]
     for name, value in asked:
         if name not in ONCE | SEVERAL | PRESENTATION:
-            raise Refusal(400, "a parameter of $docref is not supported", code="not-supported")
+            known = ", ".join(sorted(ONCE | SEVERAL | PRESENTATION))
+            raise Refusal(400, f"$docref has the parameters {known}", code="not-supported")
         if name in ONCE and names.count(name) > 1:
             raise Refusal(400, f"{name} is given more than once", code="invalid")
         if not value:

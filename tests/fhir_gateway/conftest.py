@@ -24,6 +24,11 @@ from fhir_gateway.imaging import Publisher
 from fhir_gateway.schema import make_pool, migrate
 from fhir_gateway.topics.config import SubscriptionConfig
 from records import Records
+from tests.fhir_gateway.orders import orders as orders
+from tests.fhir_gateway.orders import performed as performed
+from tests.fhir_gateway.orders import steps as steps
+from tests.fhir_gateway.orders import troubled as troubled
+from tests.fhir_gateway.orders import worklist as worklist
 from tests.fhir_gateway.relay import Relay
 from tests.fhir_gateway.resources import new_observation, new_patient
 from tests.fhir_gateway.subscribers import client as client

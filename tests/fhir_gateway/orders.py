@@ -8,10 +8,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydicom.dataset import Dataset
 
+from archive.procedure import PerformedSteps
+from archive.worklist import Worklist
 from fhir_gateway.identity.follower import MergeFollower
 from fhir_gateway.orders.follower import OrderFollower
+from fhir_gateway.orders.performed import PerformedFollower
+from fhir_gateway.patient import IssuerRules
+from records import Records, StoreFailed
+from tests.fixtures.stores import everything_allowed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "orders.md"
 
@@ -89,3 +96,47 @@ class Merges(MergeFollower):
         await super().round()
         while self._patients.more:
             await super().round()
+
+
+class Troubled(Records):
+    """The store as it is in a bad moment: one type cannot be had, everything else can."""
+
+    broken = ""
+
+    async def search(self, resource_type, params=()):
+        if resource_type == self.broken:
+            raise StoreFailed("HTTP 500", status=500)
+        return await super().search(resource_type, params)
+
+    async def first(self, resource_type, params=()):
+        if resource_type == self.broken:
+            raise StoreFailed("HTTP 500", status=500)
+        return await super().first(resource_type, params)
+
+
+@pytest.fixture
+async def troubled(config):
+    async with Troubled(config.records_url, everything_allowed(), attempts=3) as opened:
+        yield opened
+
+
+@pytest.fixture
+def worklist(config, archive):
+    return Worklist(config.dsn)
+
+
+@pytest.fixture
+def steps(config, archive):
+    return PerformedSteps(config.dsn)
+
+
+@pytest.fixture
+def orders(worklist, records, pool, config):
+    """Follows orders when a test says so: `round` is one look."""
+    return Orders(worklist, records, pool, config.timezone)
+
+
+@pytest.fixture
+def performed(steps, worklist, records, pool, config):
+    rules = IssuerRules(config.default_issuer, config.issuer_of_ae)
+    return PerformedFollower(steps, worklist, records, pool, rules, config.timezone)

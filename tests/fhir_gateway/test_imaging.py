@@ -223,6 +223,15 @@ async def test_names_keep_their_characters_in_all_three_writings(archive, publis
     assert errors(await records.validate(patient)) == []
 
 
+async def test_a_study_of_a_day_before_time_zones_is_published_with_its_date(archive, publishing):
+    data = header(StudyDate="18900101")  # Berlin was 53 minutes and 28 seconds ahead
+
+    store(archive, data)
+    study = await publishing.study(data.StudyInstanceUID)
+
+    assert study["started"] == "1890-01-01"
+
+
 async def test_what_others_added_to_a_study_stays(archive, publishing, records):
     data = header()
     store(archive, data)

@@ -1,7 +1,6 @@
 """Runs over a real archive, DICOMweb server, FHIR store and queue."""
 
 import asyncio
-import time
 from uuid import uuid4
 
 import pytest
@@ -95,15 +94,12 @@ async def test_a_study_ends_with_one_of_each_result_however_often_it_is_asked_fo
     study_uid, study = await new_study()
 
     asked = await jobs.consider(deps, study["id"])
-    start = time.perf_counter()
     ended = await jobs.run(deps, asked["id"])
-    seconds = time.perf_counter() - start
     again = await jobs.run(deps, asked["id"])
     study = await publish(pixels, records, study_uid)  # our own SEG and SR have joined it
     considered = await jobs.consider(deps, study["id"])
 
     assert ended["status"] == "completed"
-    assert seconds < 60  # under 15 s on two idle cores
     assert again == ended
     assert considered["id"] == asked["id"]
     assert deferred == [asked["id"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 
 import pytest
@@ -175,10 +174,8 @@ async def flaky():
 
 async def test_a_server_that_comes_back_is_waited_for(flaky):
     url, got = flaky
-    began = time.monotonic()
 
     async with Records(url, None) as records:
         assert (await records.read("Patient", "1"))["id"] == "1"
 
     assert len(got) == 3
-    assert time.monotonic() - began < 5

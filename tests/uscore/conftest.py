@@ -7,6 +7,7 @@ import pytest
 from tests.fixtures.running import search
 from tests.uscore.bar import VERSIONS, groups
 from tests.uscore.data.example import transaction
+from tests.uscore.data.making import PREFIX
 from tests.uscore.following import Follower
 from tests.uscore.searching import Searcher
 from tests.uscore.validator import Validator
@@ -33,8 +34,11 @@ def loaded(client):
 
 @pytest.fixture(scope="session")
 def stored(client, loaded):
-    """Every resource of the types in scope, as the gateway gives them."""
-    return {kind: search(client, kind, _count="200") for kind in KINDS}
+    """The example data as the gateway gives it; other tests fill and empty the same store."""
+    return {
+        kind: [one for one in search(client, kind, _count="200") if one["id"].startswith(PREFIX)]
+        for kind in KINDS
+    }
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ class Searcher:
         return found
 
     def stored(self, kind: str) -> list[Json]:
-        """What was in the store when the session began."""
+        """The example data."""
         return self._stored.get(kind, [])
 
     def seeds(self, ours: Group, search: Search) -> Iterator[Criteria]:

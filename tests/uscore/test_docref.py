@@ -106,6 +106,8 @@ def test_what_is_not_understood_is_refused(client, query):
         {"resourceType": "Patient"},
         {"resourceType": "Parameters", "parameter": [{"name": "patient", "valueInteger": 1}]},
         {"resourceType": "Parameters", "parameter": [{"valueId": "x"}]},
+        {"resourceType": "Parameters", "parameter": [{"name": "type", "valueCoding": "x"}]},
+        {"resourceType": "Parameters", "parameter": ["patient"]},
         ["x"],
     ],
 )

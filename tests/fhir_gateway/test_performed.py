@@ -1,0 +1,158 @@
+"""What modalities report (MPPS) reaches the FHIR store, whatever stands in the way."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from pydicom.uid import generate_uid
+
+from fhir_gateway.orders.performed import TRIES, PerformedFollower
+from fhir_gateway.patient import IssuerRules
+from tests.fhir_gateway.orders import ENDED, documented, placed, reported
+from tests.fhir_gateway.test_imaging import errors
+from tests.fhir_gateway.test_orders import offered
+
+
+@pytest.fixture
+def tag():
+    return uuid.uuid4().hex[:10].upper()
+
+
+async def test_a_report_of_a_modality_at_which_the_store_failed_is_told_later(
+    orders, troubled, steps, worklist, records, pool, config, tag
+):
+    made = await placed(records, documented(tag))
+    await orders.round()
+    item = offered(worklist, made["ServiceRequest"])[0]
+    rules = IssuerRules(config.default_issuer, config.issuer_of_ae)
+    follower = PerformedFollower(steps, worklist, troubled, pool, rules, config.timezone)
+    await follower.round()
+    first, second = generate_uid(), generate_uid()
+
+    troubled.broken = "Procedure"
+    steps.create(first, reported(item, "IN PROGRESS"), "MR1")
+    await follower.round()
+    lost = await procedure_of(records, first)
+    troubled.broken = ""
+    steps.create(second, reported(item, "IN PROGRESS"), "MR1")
+    again = PerformedFollower(steps, worklist, troubled, pool, rules, config.timezone)
+    await again.round()
+
+    assert lost == []
+    assert len(await procedure_of(records, first)) == len(await procedure_of(records, second)) == 1
+
+
+async def test_a_report_that_is_refused_again_and_again_is_given_up(
+    orders, troubled, steps, worklist, records, pool, config, tag
+):
+    made = await placed(records, documented(tag))
+    await orders.round()
+    rules = IssuerRules(config.default_issuer, config.issuer_of_ae)
+    follower = PerformedFollower(steps, worklist, troubled, pool, rules, config.timezone)
+    await follower.round()
+    item, uid = offered(worklist, made["ServiceRequest"])[0], generate_uid()
+    troubled.broken = "Procedure"
+    steps.create(uid, reported(item, "IN PROGRESS"), "MR1")
+
+    for _ in range(TRIES):
+        await follower.round()
+    troubled.broken = ""
+    await follower.round()
+
+    assert await procedure_of(records, uid) == []
+
+
+async def test_a_report_about_a_merged_patient_is_the_surviving_patients(
+    performed, steps, records, tag, config
+):
+    number = {"system": config.default_issuer, "value": f"OLD{tag}"}
+    old = await records.create(a_patient(identifier=[number]))
+    new = await records.create(a_patient())
+    link = {"other": {"reference": f"Patient/{new['id']}"}, "type": "replaced-by"}
+    await records.update({**old, "active": False, "link": [link]})
+    item = {
+        "0020000D": {"vr": "UI", "Value": [generate_uid()]},
+        "00080050": {"vr": "SH", "Value": [f"N{tag}"]},
+        "00100020": {"vr": "LO", "Value": [f"OLD{tag}"]},
+        "00400100": {"vr": "SQ", "Value": [{"00400009": {"vr": "SH", "Value": ["S1"]}}]},
+    }
+    uid = generate_uid()
+
+    steps.create(uid, reported(item, "IN PROGRESS"), "MR1")
+    await performed.round()
+
+    (procedure,) = await procedure_of(records, uid)
+    assert procedure["subject"] == {"reference": f"Patient/{new['id']}"}
+
+
+def a_patient(**more):
+    return {"resourceType": "Patient", "name": [{"family": "Merged"}], "gender": "other"} | more
+
+
+async def procedure_of(records, uid):
+    return await records.search("Procedure", {"identifier": f"urn:dicom:uid|urn:oid:{uid}"})
+
+
+async def test_what_the_modality_reports_moves_procedure_order_task_and_worklist(
+    orders, performed, steps, worklist, records, tag
+):
+    made = await placed(records, documented(tag))
+    await orders.round()
+    request = made["ServiceRequest"]
+    reference = f"ServiceRequest/{request['id']}"
+    item = offered(worklist, request)[0]
+    task = await records.create(
+        {
+            "resourceType": "Task",
+            "status": "requested",
+            "intent": "order",
+            "focus": {"reference": reference},
+        }
+    )
+    uid = generate_uid()
+
+    steps.create(uid, reported(item, "IN PROGRESS"), "MR1")
+    await performed.round()
+    begun = (await procedure_of(records, uid))[0]
+    began = await records.read("Task", task["id"])
+    steps.update(uid, reported(item, "COMPLETED", **ENDED))
+    await performed.round()
+    await performed.round()
+    await orders.round()
+
+    found = await procedure_of(records, uid)
+    assert len(found) == 1
+    assert (begun["status"], found[0]["status"]) == ("in-progress", "completed")
+    assert found[0]["basedOn"] == [{"reference": reference}]
+    assert found[0]["encounter"] == {"reference": f"Encounter/{made['Encounter']['id']}"}
+    assert found[0]["performedPeriod"] == {
+        "start": "2026-11-24T14:35:00+01:00",
+        "end": "2026-11-24T14:50:00+01:00",
+    }
+    assert errors(await records.validate(found[0])) == []
+    assert (await records.read("ServiceRequest", request["id"]))["status"] == "completed"
+    assert (began["status"], (await records.read("Task", task["id"]))["status"]) == (
+        "in-progress",
+        "completed",
+    )
+    assert offered(worklist, request) == []
+
+
+async def test_a_discontinued_step_leaves_the_order_to_be_booked_again(
+    orders, performed, steps, worklist, records, tag
+):
+    made = await placed(records, documented(tag))
+    await orders.round()
+    request = made["ServiceRequest"]
+    item = offered(worklist, request)[0]
+    uid = generate_uid()
+
+    steps.create(uid, reported(item, "IN PROGRESS"), "MR1")
+    steps.update(uid, reported(item, "DISCONTINUED", **ENDED))
+    await performed.round()
+    await orders.follow(await records.read("ServiceRequest", request["id"]))
+
+    assert (await procedure_of(records, uid))[0]["status"] == "stopped"
+    assert (await records.read("ServiceRequest", request["id"]))["status"] == "active"
+    assert offered(worklist, request) == []
