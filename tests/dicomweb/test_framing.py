@@ -109,18 +109,15 @@ def test_a_compressed_body_that_is_none_or_cut_off_is_400_and_another_coding_415
 
 
 @pytest.mark.parametrize("kind", ["application/dicom", KIND])
-def test_a_gzip_bomb_is_413_within_a_second(web, kind):
+def test_a_gzip_bomb_is_413_in_little_memory(web, kind):
     bomb = gzip.compress(b"--%b\r\n\r\n" % B.encode() + bytes(80 * 1024 * 1024))
     before = psutil.Process().memory_info().rss
 
-    started = time.perf_counter()
     answer = web.post(
         "/studies", content=bomb, headers={"Content-Type": kind, "Content-Encoding": "gzip"}
     )
-    took = time.perf_counter() - started
 
     assert answer.status_code == 413
-    assert took < 1
     assert psutil.Process().memory_info().rss - before < 64 * 1024 * 1024
 
 
