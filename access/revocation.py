@@ -51,17 +51,26 @@ class Revocations:
         """
         if (sid is None) == (jti is None):
             raise ValueError("revoke one sid or one jti")
-        kind: Kind = "sid" if sid is not None else "jti"
-        name = sid if sid is not None else jti
+        if sid is not None:
+            self._withdraw("sid", [sid], until)
+        elif jti is not None:
+            self._withdraw("jti", [jti], until)
+
+    def revoke_all(self, sids: list[str], until: datetime) -> None:
+        """Withdraw all tokens of many authorizations at once. Raises as `revoke` does."""
+        self._withdraw("sid", sids, until)
+
+    def _withdraw(self, kind: Kind, names: list[str], until: datetime) -> None:
         with self._connect() as connection:
             connection.execute(
-                b"insert into access.revoked (kind, id, until) values (%s, %s, %s)"
+                b"insert into access.revoked (kind, id, until)"
+                b" select %s, id, %s from unnest(%s::text[]) as id"
                 b" on conflict (kind, id) do update"
                 b" set until = greatest(revoked.until, excluded.until), revoked_at = now()",
-                [kind, name, until],
+                [kind, until, sorted(set(names))],
             )
             connection.execute(b"delete from access.revoked where until < now() - interval '1 day'")
-        self._until[kind, str(name)] = until
+        self._until.update({(kind, name): until for name in names})
 
     def revoked(self, *, sid: str | None, jti: str | None) -> bool:
         """Whether a token with these ids is withdrawn. Never waits for the database."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from html import escape
 from typing import Any, TypeVar
 
 import anyio
@@ -15,7 +14,7 @@ import structlog
 from authlib.oauth2.rfc6749.errors import OAuth2Error
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from access.audit import AuditEventKind, AuditRecord, AuditSpool, AuditUnavailable
@@ -35,21 +34,15 @@ from authorization.grants import IssuingProtocol
 from authorization.identity_keys import PUBLISHED_S, IdentityKeys
 from authorization.issuing import Issuer
 from authorization.key_fetch import KeySets
+from authorization.pages.rendering import NEVER_STORED, go, stopped
+from authorization.pages.situation import STEPS
 from authorization.presented import Introspection, Revocation
 from authorization.protocol import Answer, FormRequest
 from authorization.requests import Requests
 
 log = structlog.get_logger(__name__)
 
-STEPS = "/auth/steps"
 _THREADS = 8
-_NEVER_STORED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    **_NEVER_STORED,
-}
 _T = TypeVar("_T")
 DENIED = AuditEventKind.DENIED
 
@@ -80,20 +73,25 @@ class AuthorizationServer:
     async def authorize(self, request: Request) -> Response:
         """Judge an app's request; go on to the person, or back to the app, or nowhere."""
         try:
+            return await self._authorized(request)
+        except (psycopg.Error, AuditUnavailable) as error:
+            log.error("authorization request not kept", error=type(error).__name__)
+            return _stopped(503, "that cannot be done now; please try again in a moment")
+
+    async def _authorized(self, request: Request) -> Response:
+        try:
             encoded = await posted(request) if request.method == "POST" else _query(request)
             opened = await self._in_thread(
                 lambda: authorize.judge(encoded, self.config, self.clients, self.requests)
             )
         except (authorize.Refused, BadForm) as error:
             self._record(request, None, DENIED, str(error))
-            return _page(400, str(error))
+            told = f"{error}. Nothing was sent to it; please tell whoever runs the app"
+            return _stopped(400, told)
         except authorize.SentBack as error:
             self._record(request, _caller(None, error.client_id), DENIED, error.error)
-            return _go(error.location)
-        except psycopg.Error as error:
-            log.error("authorization requests not kept", error=type(error).__name__)
-            return _page(503, "the database is away; try again in a moment")
-        response = _go(f"{self.config.base_url}{STEPS}/{opened.request_id}")
+            return go(error.location)
+        response = go(f"{self.config.base_url}{STEPS}/{opened.request_id}")
         self.requests.bind(response, opened.request_id, opened.browser)
         return response
 
@@ -236,17 +234,8 @@ def _query(request: Request) -> bytes:
 
 def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
     kept = {n: v for n, v in (headers or {}).items() if n.lower() != "content-type"}
-    return JSONResponse(dict(body), status_code=status, headers={**kept, **_NEVER_STORED})
+    return JSONResponse(dict(body), status_code=status, headers={**kept, **NEVER_STORED})
 
 
-def _go(location: str) -> Response:
-    return Response(status_code=303, headers={"Location": location, **_NEVER_STORED})
-
-
-def _page(status: int, text: str) -> Response:
-    body = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Not possible · Hilum</title>'
-        f"<h1>This app cannot be opened</h1><p>{escape(text[:1].upper() + text[1:])}.</p>"
-        "<p>Nothing was sent to it. Please tell whoever runs the app.</p></html>"
-    )
-    return HTMLResponse(body, status_code=status, headers=_PAGE_HEADERS)
+def _stopped(status: int, text: str) -> Response:
+    return stopped(status, "This app cannot be opened", text)

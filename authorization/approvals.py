@@ -23,7 +23,7 @@ _TOKEN_BYTES = 32
 _COLUMNS = (
     b"approval.sid, approval.client_id, approval.username, approval.fhir_user, approval.scope,"
     b" approval.context, approval.nonce, approval.redirect_uri, approval.code_challenge,"
-    b" approval.session_sha256, approval.created_at"
+    b" approval.session_sha256, approval.signed_in_at"
 )
 
 
@@ -53,7 +53,7 @@ class Approval:
     redirect_uri: str
     code_challenge: str
     session_sha256: bytes | None
-    created_at: datetime
+    signed_in_at: datetime
 
     def has(self, scope: str) -> bool:
         """Whether this very scope was granted."""

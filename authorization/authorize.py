@@ -169,4 +169,8 @@ def _scope(values: Mapping[str, str], client: Client) -> str:
         allowed = [one for one in allowed if one not in _REFRESHING]
     if not allowed:
         raise _Broken("invalid_scope", "the client may have none of these scopes")
-    return " ".join(allowed)
+    scope = " ".join(allowed)
+    # One scope may be narrowed to many; the access token carries them all.
+    if len(scope) > MAX_SCOPE_BYTES:
+        raise _Broken("invalid_scope", "the scopes are too many for one token; ask for fewer")
+    return scope

@@ -6,6 +6,7 @@ them can be neither found nor chosen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ _TOKEN_S = 60
 _CLIENT = "hilum-pages"
 _UID_SYSTEM = "urn:dicom:uid"
 _NOT_FOR_THEM = (401, 403, 404, 410)
+# Path and query of a page at our own door.
+_LINK = re.compile(r"/fhir(/[A-Z][A-Za-z]+)?\?[!-~]+", re.ASCII)
 
 
 class ChartAway(AuthorizationError):
@@ -71,12 +74,11 @@ class Chart:
             user, "Patient", [*wanted.parameters(), ("_sort", "family,given,_id")]
         )
 
-    async def following(self, user: User, link: str) -> Page:
+    async def following(self, user: User, kind: str, link: str) -> Page:
         """The next page of a search. Raises ChartAway if it is none of ours."""
-        parts = urlsplit(link)
-        if parts.scheme or parts.netloc or not parts.path.startswith("/fhir"):
+        if not _LINK.fullmatch(link):
             raise ChartAway
-        return await self._page(user, link, [])
+        return await self._page(user, kind, link, [])
 
     async def studies(self, user: User, patient: str) -> Page:
         """ImagingStudies of a patient, newest first."""
@@ -88,19 +90,11 @@ class Chart:
         """Encounters of a patient, newest first."""
         return await self._search(user, "Encounter", [("patient", patient), ("_sort", "-date,_id")])
 
-    async def reports_of(self, user: User, patient: str, study: str) -> list[dict[str, Any]]:
-        """DiagnosticReports about one ImagingStudy, newest first."""
-        page = await self._search(
-            user, "DiagnosticReport", [("patient", patient), ("_sort", "-date"), ("_count", "50")]
-        )
-        return [
-            one
-            for one in page.rows
-            if any(
-                part.get("reference") == f"ImagingStudy/{study}"
-                for part in one.get("imagingStudy", [])
-            )
-        ]
+    async def reports_of(self, user: User, study: str) -> list[dict[str, Any]]:
+        """The newest DiagnosticReports about one ImagingStudy."""
+        about = [("imaging-study", f"ImagingStudy/{study}"), ("_sort", "-date"), ("_count", "20")]
+        page = await self._search(user, "DiagnosticReport", about)
+        return list(page.rows)
 
     async def study(self, user: User, uid: str) -> dict[str, Any] | None:
         """The ImagingStudy of a Study Instance UID; None: there is none, or not for this user."""
@@ -116,20 +110,30 @@ class Chart:
         answer = await self._get(user, f"/fhir/{kind}/{logical_id}", [])
         if answer.status_code in _NOT_FOR_THEM:
             return None
-        return _body(answer)
+        found = _body(answer)
+        if (found.get("resourceType"), found.get("id")) != (kind, logical_id):
+            raise ChartAway
+        return found
 
     async def _search(self, user: User, kind: str, parameters: list[tuple[str, str]]) -> Page:
         if not any(name == "_count" for name, _ in parameters):
             parameters = [*parameters, ("_count", str(PAGE_ROWS))]
-        return await self._page(user, f"/fhir/{kind}", parameters)
+        return await self._page(user, kind, f"/fhir/{kind}", parameters)
 
-    async def _page(self, user: User, path: str, parameters: list[tuple[str, str]]) -> Page:
+    async def _page(
+        self, user: User, kind: str, path: str, parameters: list[tuple[str, str]]
+    ) -> Page:
+        """The resources of this kind in a search's answer; what else is in it does not count."""
         answer = await self._get(user, path, parameters)
         if answer.status_code in _NOT_FOR_THEM:
             return Page()
         bundle = _body(answer)
-        following = [one["url"] for one in bundle.get("link", []) if one["relation"] == "next"]
-        rows = tuple(entry["resource"] for entry in bundle.get("entry", []))
+        if bundle.get("resourceType") != "Bundle":
+            raise ChartAway
+        links = bundle.get("link", [])
+        following = [one["url"] for one in links if one.get("relation") == "next"]
+        found = [entry.get("resource", {}) for entry in bundle.get("entry", [])]
+        rows = tuple(one for one in found if one.get("resourceType") == kind)
         return Page(rows, _local(following[0]) if following else None)
 
     async def _get(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
@@ -15,8 +15,6 @@ from authorization.clients import MIGRATIONS, SCHEMA
 from authorization.context import LaunchContext
 from authorization.narrowing import covers
 from database import migrate
-
-Chosen = Literal["launch", "patient", "encounter", "study"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,7 @@ class Clients:
     def remove(self, client_id: str) -> None:
         """Forget a client and every authorization it had. Raises ClientError if there is none.
 
-        Access tokens that are out live on until they expire: disable it and revoke them first.
+        Access tokens that are out live on until they expire: end them first (`Endings.of_client`).
         """
         with self._open() as connection:
             done = connection.execute(
@@ -181,6 +181,16 @@ class Clients:
                 ).fetchone()
             kept = row[0] if row else None
         return passwords.is_right(secret, kept)
+
+    def backend_sid(self, client_id: str) -> str | None:
+        """What the tokens of an enabled backend carry and end with; None: it may have none."""
+        with self._open() as connection:
+            row = connection.execute(
+                b"select backend_sid from authorization_server.client"
+                b" where client_id = %s and backend and not disabled",
+                [client_id],
+            ).fetchone()
+        return str(row[0]) if row else None
 
     @contextmanager
     def _open(self) -> Iterator[psycopg.Connection[Any]]:
@@ -250,8 +260,7 @@ def _check_addresses(client: Client) -> None:
     if client.launch_url is not None and not _is_web(client.launch_url):
         raise ClientError("a launch URL is https, or http on this machine")
     for origin in client.origins:
-        parts = urlsplit(origin)
-        if not _is_web(origin) or origin != f"{parts.scheme}://{parts.netloc}":
+        if not _is_web(origin) or "/" in origin.partition("://")[2] or "?" in origin:
             raise ClientError(f"{origin!r}: an origin is a scheme, a host and maybe a port")
 
 

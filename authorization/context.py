@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from authorization.errors import ContextError
 
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
-_REFERENCE = re.compile(r"([A-Z][A-Za-z]{1,63})/[A-Za-z0-9\-.]{1,64}", re.ASCII)
+# FHIR allows the ids `.` and `..`, but as a part of a path they name something else.
+_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_REFERENCE = re.compile(rf"([A-Z][A-Za-z]{{1,63}})/{_ID.pattern}", re.ASCII)
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+", re.ASCII)
 _POINTERS = ("reference", "canonical", "identifier")
 # Of these an app is told by `patient` and `encounter`.
 _OWN_FIELDS = ("Patient", "Encounter")
@@ -29,7 +30,6 @@ class LaunchContext:
         intent: what the app is to do, such as `reconcile-medications`.
         need_patient_banner: whether the app has to show whose data it is; None without patient.
         smart_style_url: where the looks of the surrounding page are described.
-        tenant: organisation, where one server serves several.
     """
 
     patient: str | None = None
@@ -38,7 +38,6 @@ class LaunchContext:
     intent: str | None = None
     need_patient_banner: bool | None = None
     smart_style_url: str | None = None
-    tenant: str | None = None
 
     def __post_init__(self) -> None:
         for identity in (self.patient, self.encounter):
@@ -61,7 +60,6 @@ class LaunchContext:
                 "intent": self.intent,
                 "need_patient_banner": banner,
                 "smart_style_url": self.smart_style_url,
-                "tenant": self.tenant,
             }.items()
             if value is not None
         }
@@ -78,7 +76,8 @@ class LaunchContext:
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> LaunchContext:
         """What `as_json` wrote."""
-        return cls(**{**kept, "fhir_context": tuple(kept.get("fhir_context", ()))})
+        known = {one: kept[one] for one in cls.__dataclass_fields__ if one in kept}
+        return cls(**{**known, "fhir_context": tuple(kept.get("fhir_context", ()))})
 
 
 def is_id(text: str) -> bool:
@@ -91,7 +90,7 @@ def _check(entry: Mapping[str, Any]) -> None:
     if not any(entry.get(name) for name in _POINTERS):
         raise ContextError("each fhirContext has a reference, a canonical or an identifier")
     role = entry.get("role", _LAUNCH)
-    if not isinstance(role, str) or (role != _LAUNCH and not urlsplit(role).scheme):
+    if not isinstance(role, str) or (role != _LAUNCH and not _URI.fullmatch(role)):
         raise ContextError("the role of a fhirContext is 'launch' or an absolute URI")
     reference = entry.get("reference")
     if reference is None:

@@ -34,6 +34,16 @@ class Endings:
 
     def of_client(self, client_id: str) -> int:
         """End all that a client was given; call it before the client is removed."""
+        with self._connect() as connection:
+            machine = connection.execute(
+                b"with before as (select client_id, backend_sid from authorization_server.client"
+                b" where client_id = %s and backend for update)"
+                b" update authorization_server.client set backend_sid = gen_random_uuid()::text"
+                b" from before where client.client_id = before.client_id"
+                b" returning before.backend_sid",
+                [client_id],
+            ).fetchall()
+            self._revoke(machine)
         return self._end(b"client_id = %s", [client_id])
 
     def of_user_and_client(self, username: str, client_id: str) -> int:
@@ -63,16 +73,19 @@ class Endings:
         return found
 
     def _end(self, condition: bytes, values: list[str]) -> int:
-        until = datetime.now(UTC) + timedelta(seconds=_LONGEST_S + 2 * LEEWAY_S)
         with self._connect() as connection:
             rows = connection.execute(
                 b"update authorization_server.approval set revoked_at = now()"
                 b" where revoked_at is null and " + condition + b" returning sid",
                 values,
             ).fetchall()
-        for (sid,) in rows:
-            self._revocations.revoke(sid=sid, until=until)
+            self._revoke(rows)
         return len(rows)
+
+    def _revoke(self, rows: list[tuple[str]]) -> None:
+        """End access tokens, before what says so is committed: what fails can be done again."""
+        until = datetime.now(UTC) + timedelta(seconds=_LONGEST_S + 2 * LEEWAY_S)
+        self._revocations.revoke_all([sid for (sid,) in rows], until)
 
     def _connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self._dsn, connect_timeout=5)

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from authlib.oauth2.rfc6749.errors import (
+    InvalidClientError,
     InvalidGrantError,
     InvalidRequestError,
     InvalidScopeError,
@@ -169,7 +170,11 @@ class BackendGrant(ClientCredentialsGrant):  # type: ignore[misc]
     def create_token_response(self) -> _Response:
         """One short access token."""
         issuer: Issuer = self.server.issuer
-        return 200, issuer.backend(self.request.client.registered, self.request.scope), _headers()
+        client = self.request.client.registered
+        sid = self.server.clients.backend_sid(client.client_id)
+        if sid is None:
+            raise InvalidClientError("the client was disabled or removed just now")
+        return 200, issuer.backend(client, self.request.scope, sid), _headers()
 
 
 def _headers() -> list[tuple[str, str]]:

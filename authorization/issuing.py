@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from authlib.oauth2.rfc6749.errors import InvalidScopeError
 from joserfc import jwt
 
 from access.sessions import Sessions
-from access.tokens import LEEWAY_S, TokenAuthority
+from access.tokens import LEEWAY_S, MAX_TOKEN_CHARS, TokenAuthority
 from access.users import User, UserError, Users
 from authorization.approvals import Approval, Approvals
 from authorization.clients import REFRESH, Client
 from authorization.config import AuthorizationConfig
 from authorization.identity_keys import ALGORITHM, IdentityKeys
-from authorization.narrowing import narrowed_to_user
+from authorization.narrowing import narrow, narrowed_to_user
 
 _IDENTITY_S = 600
 
@@ -57,10 +58,10 @@ class Issuer:
         Args:
             approval: that was given.
             user: who gave it; what they may not do any more is left out.
-            client: whom it was given to.
+            client: whom it was given to; what it may not have any more is left out.
             scope: all of it, or less.
         """
-        granted = narrowed_to_user(scope, user)
+        granted = narrowed_to_user(narrow(scope, client.scopes), user)
         lifetime_s = self.config.access_s
         is_offline, is_online = approval.has("offline_access"), approval.has("online_access")
         if is_online and not is_offline:
@@ -81,13 +82,14 @@ class Issuer:
             answer["id_token"] = self._identity(approval, granted)
         return answer
 
-    def backend(self, client: Client, scope: str) -> dict[str, Any]:
-        """The token response of a backend: short, and nothing to refresh."""
-        token = self.authority.mint(
+    def backend(self, client: Client, scope: str, sid: str) -> dict[str, Any]:
+        """The token response of a backend: short, and nothing to refresh; it ends with `sid`."""
+        token = self._minted(
             subject=client.client_id,
             scope=scope,
             lifetime_s=self.config.backend_s,
             client=client.client_id,
+            context={"sid": sid},
         )
         return {
             "access_token": token,
@@ -118,13 +120,20 @@ class Issuer:
         context: dict[str, Any] = {**approval.context.claims(), "sid": approval.sid}
         if approval.fhir_user is not None:
             context["fhirUser"] = approval.fhir_user
-        return self.authority.mint(
+        return self._minted(
             subject=approval.username,
             scope=scope,
             lifetime_s=lifetime_s,
             client=approval.client_id,
             context=context,
         )
+
+    def _minted(self, **claims: Any) -> str:
+        """An access token. Raises InvalidScopeError: no door would read one that is so long."""
+        token = self.authority.mint(**claims)
+        if len(token) > MAX_TOKEN_CHARS:
+            raise InvalidScopeError("the scopes are too many for one token; ask for fewer")
+        return token
 
     def _identity(self, approval: Approval, scope: str) -> str:
         now = int(time.time())
@@ -134,7 +143,7 @@ class Issuer:
             "aud": approval.client_id,
             "iat": now,
             "exp": now + _IDENTITY_S,
-            "auth_time": int(approval.created_at.timestamp()),
+            "auth_time": int(approval.signed_in_at.timestamp()),
         }
         if approval.nonce is not None:
             claims["nonce"] = approval.nonce

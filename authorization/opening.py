@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import orjson
 
 from access.users import User
 from authorization.chart import Chart, patient_of
@@ -12,7 +14,8 @@ from authorization.context import LaunchContext
 from authorization.errors import AuthorizationError, ContextError
 
 _FOLLOWED = ("ImagingStudy", "DiagnosticReport")
-_MAX_ENTRIES = 50
+# The access token carries it, and doors read no token that is too long.
+_MAX_BYTES = 4_000
 
 
 class NotOpen(AuthorizationError):
@@ -49,9 +52,22 @@ class Opening:
             raise ContextError("patient, encounter, study and intent are texts")
         if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
             raise ContextError("fhirContext is a list of objects")
-        if len(entries) > _MAX_ENTRIES or not isinstance(banner, bool):
-            raise ContextError("fhirContext is too long, or need_patient_banner not true or false")
+        if not isinstance(banner, bool):
+            raise ContextError("need_patient_banner is true or false")
+        _check_text([texts, entries])
         return cls(**texts, fhir_context=tuple(entries), need_patient_banner=banner)
+
+
+def _check_text(told: object) -> None:
+    """Raises ContextError: too long, too deep, or with what no text in a table may hold."""
+    try:
+        text = orjson.dumps(told)
+    except TypeError as error:
+        raise ContextError("fhirContext is nested too deeply, or is not text") from error
+    if len(text) > _MAX_BYTES:
+        raise ContextError(f"what is open is told in at most {_MAX_BYTES} bytes")
+    if rb"\u0000" in text:
+        raise ContextError("what is open holds a NUL")
 
 
 async def context_of(chart: Chart, user: User, opening: Opening) -> LaunchContext:
@@ -62,48 +78,50 @@ async def context_of(chart: Chart, user: User, opening: Opening) -> LaunchContex
         ContextError: a rule of fhirContext is broken.
         ChartAway: it cannot be found out now.
     """
-    patient, entries = opening.patient, list(opening.fhir_context)
+    entries = list(opening.fhir_context)
     if opening.study is not None:
         study = await chart.study(user, opening.study)
         if study is None:
             raise NotOpen("there is no such study for this user")
-        patient = patient or patient_of(study)
         entries += await _of_study(chart, user, study)
     context = LaunchContext(
-        patient=patient,
+        patient=opening.patient,
         encounter=opening.encounter,
         fhir_context=tuple(_without_repeats(entries)),
         intent=opening.intent,
-        need_patient_banner=opening.need_patient_banner if patient is not None else None,
     )
-    await _check(chart, user, context)
-    return context
+    patient = await _whose(chart, user, context)
+    banner = opening.need_patient_banner if patient is not None else None
+    return replace(context, patient=patient, need_patient_banner=banner)
 
 
 async def _of_study(chart: Chart, user: User, study: dict[str, Any]) -> list[dict[str, Any]]:
-    entries = [{"reference": f"ImagingStudy/{study['id']}"}]
-    patient = patient_of(study)
-    if patient is not None:
-        reports = await chart.reports_of(user, patient, study["id"])
-        entries += [{"reference": f"DiagnosticReport/{one['id']}"} for one in reports]
-    return entries
+    reports = await chart.reports_of(user, study["id"])
+    return [
+        {"reference": f"ImagingStudy/{study['id']}"},
+        *({"reference": f"DiagnosticReport/{one['id']}"} for one in reports),
+    ]
 
 
-async def _check(chart: Chart, user: User, context: LaunchContext) -> None:
-    patient = context.patient
-    if patient is not None and await chart.read(user, "Patient", patient) is None:
-        raise NotOpen("there is no such patient for this user")
-    if user.patient is not None and patient not in (None, user.patient):
-        raise NotOpen("there is no such patient for this user")
+async def _whose(chart: Chart, user: User, context: LaunchContext) -> str | None:
+    """The one patient of all that is open, named or not; None: nothing open is of a patient."""
     about = [f"Encounter/{context.encounter}"] if context.encounter is not None else []
     for entry in context.fhir_context:
         reference = str(entry.get("reference", ""))
         about += [reference] if reference.partition("/")[0] in _FOLLOWED else []
+    patient = context.patient
     for reference in about:
         kind, _, logical_id = reference.partition("/")
         found = await chart.read(user, kind, logical_id)
-        if found is None or (patient is not None and patient_of(found) != patient):
+        whose = patient_of(found) if found is not None else None
+        patient = patient or whose
+        if whose is None or whose != patient:
             raise NotOpen(f"{kind}: there is no such one of this patient for this user")
+    if patient is None:
+        return None
+    if user.patient not in (None, patient) or await chart.read(user, "Patient", patient) is None:
+        raise NotOpen("there is no such patient for this user")
+    return patient
 
 
 def _without_repeats(entries: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -102,7 +102,7 @@ class Protocol(AuthorizationServer):  # type: ignore[misc]
 
     def __init__(self, clients: Clients, assertions: Assertions) -> None:
         super().__init__()
-        self._clients = clients
+        self.clients = clients
         self._assertions = assertions
         self._attempts = Attempts()
 
@@ -184,7 +184,7 @@ class Protocol(AuthorizationServer):  # type: ignore[misc]
         if wait_s > 0:
             raise TooManyFailures(wait_s)
         client = self._enabled(client_id)
-        if not self._clients.is_secret(client_id, secret) or client is None:
+        if not self.clients.is_secret(client_id, secret) or client is None:
             self._attempts.fail(*place)
             raise _wrong()
         self._attempts.succeed(*place)
@@ -200,7 +200,7 @@ class Protocol(AuthorizationServer):  # type: ignore[misc]
             raise InvalidClientError(description=str(error)) from error
 
     def _enabled(self, client_id: str) -> Client | None:
-        client = self._clients.find(client_id)
+        client = self.clients.find(client_id)
         return client if client is not None and not client.disabled else None
 
 

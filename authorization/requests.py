@@ -127,6 +127,7 @@ class Requests:
         context: LaunchContext,
         *,
         session: str | None = None,
+        signed_in: datetime | None = None,
     ) -> str:
         """The person agreed; the URL that takes the browser back, with a code.
 
@@ -136,6 +137,7 @@ class Requests:
             scope: what they agreed to, a part of what was asked for.
             context: what was chosen or launched.
             session: token of their browser session; online access ends with it.
+            signed_in: when they proved who they are; now, if nothing is said.
 
         Raises:
             RequestGone: answered already, or too old.
@@ -149,8 +151,8 @@ class Requests:
             connection.execute(
                 b"insert into authorization_server.approval (sid, client_id, username, fhir_user,"
                 b" scope, context, nonce, redirect_uri, code_challenge, code_sha256,"
-                b" code_expires_at, session_sha256)"
-                b" values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s, %s)",
+                b" code_expires_at, session_sha256, signed_in_at) values (%s, %s, %s, %s, %s, %s,"
+                b" %s, %s, %s, %s, now() + %s, %s, coalesce(%s, now()))",
                 [
                     secrets.token_urlsafe(16),
                     request.client_id,
@@ -164,6 +166,7 @@ class Requests:
                     digest(code),
                     timedelta(seconds=CODE_S),
                     digest(session) if session is not None else None,
+                    signed_in,
                 ],
             )
         return back(request.redirect_uri, {"code": code}, request.state)

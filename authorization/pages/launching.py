@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import anyio.to_thread
+import orjson
 import psycopg
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -28,7 +28,7 @@ from authorization.launches import OPEN_S, Launches
 from authorization.opening import NotOpen, Opening, context_of
 from authorization.pages.describing import patient_row, study_row
 from authorization.pages.door import Door, fields_of, login_url
-from authorization.pages.rendering import NEVER_STORED, go, page
+from authorization.pages.rendering import NEVER_STORED, go, page, stopped
 
 _MAX_BYTES = 64 * 1024
 _T = TypeVar("_T")
@@ -125,7 +125,7 @@ class Launching:
             context = await context_of(self.chart, session.user, opening)
             launch = await self._keep(client, session.user, context, token)
         except (Refused, NotOpen, BadForm) as error:
-            return _stopped(getattr(error, "status", 400), f"{str(error).capitalize()}.")
+            return _stopped(getattr(error, "status", 400), str(error))
         except (ChartAway, psycopg.Error):
             return _stopped(503, "It cannot be opened now. Please try again in a moment.")
         return page("leaving.html", client=client, location=self._url(client, launch))
@@ -205,7 +205,7 @@ async def _json(request: Request) -> dict[str, Any]:
         if len(body) > _MAX_BYTES:
             raise Refused(413, "the body is too large")
     try:
-        found = json.loads(body)
+        found = orjson.loads(body)
     except ValueError as error:
         raise Refused(400, "the body is not JSON") from error
     if not isinstance(found, dict):
@@ -224,4 +224,4 @@ def _problem(status: int, text: str) -> Response:
 
 
 def _stopped(status: int, text: str) -> Response:
-    return page("stopped.html", status, title="The app cannot be opened", text=text)
+    return stopped(status, "The app cannot be opened", text)

@@ -52,7 +52,7 @@ class Pickers:
         if problem:
             return await self._patients(here, wanted, Found("Nothing was searched"), problem)
         if link:
-            found = await self.chart.following(here.user, link)
+            found = await self.chart.following(here.user, "Patient", link)
         else:
             found = await self.chart.patients(here.user, wanted)
         rows = tuple(patient_row(one) for one in found.rows)
@@ -124,7 +124,7 @@ class Pickers:
     ) -> Response:
         patient = here.choice.context.patient or ""
         if link:
-            listed = await self.chart.following(here.user, link)
+            listed = await self.chart.following(here.user, _KIND[what], link)
         elif what == "study":
             listed = await self.chart.studies(here.user, patient)
         else:

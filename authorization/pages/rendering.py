@@ -48,6 +48,12 @@ def onward(location: str) -> Response:
     return page("onward.html", location=location)
 
 
+def stopped(status: int, title: str, text: str) -> Response:
+    """A page that says why there is no other; the text as one or more sentences."""
+    sentences = f"{text[:1].upper()}{text[1:]}".removesuffix(".") + "."
+    return page("stopped.html", status, title=title, text=sentences)
+
+
 def _headers(leads_to: str | None) -> dict[str, str]:
     places = "'self'"
     if leads_to is not None:

@@ -24,7 +24,7 @@ from authorization.narrowing import narrowed_to_user
 from authorization.pages import words
 from authorization.pages.door import Door, fields_of, login_url
 from authorization.pages.pickers import Pickers
-from authorization.pages.rendering import go, onward, page
+from authorization.pages.rendering import go, onward, page, stopped
 from authorization.pages.situation import Situation
 from authorization.pages.style import Style
 from authorization.requests import AuthorizationRequest
@@ -105,6 +105,8 @@ class Steps:
         if wants_login and session.opened_at < asked.created_at:
             raise Instead(go(login_url(request.url.path, again=True)))
         client = await self._thread(lambda: self.door.clients.find(asked.client_id))
+        if client is not None and not client.may_redirect_to(asked.redirect_uri):
+            raise RequestGone  # the address was taken from the app in the meantime
         if client is None or client.disabled:
             raise Instead(await self._deny(asked, "unauthorized_client", "the app is disabled"))
         offered = narrowed_to_user(asked.scope, session.user)
@@ -211,7 +213,12 @@ class Steps:
         context = replace(here.choice.context, smart_style_url=self.style.url)
         location = await self._thread(
             lambda: self.door.requests.approve(
-                here.request.request_id, here.user, scope, context, session=here.token
+                here.request.request_id,
+                here.user,
+                scope,
+                context,
+                session=here.token,
+                signed_in=here.session.opened_at,
             )
         )
         response = leave(location)
@@ -235,5 +242,4 @@ class Steps:
 
 
 def _stopped(status: int, text: str) -> Response:
-    sentence = f"{text[:1].upper()}{text[1:]}."
-    return page("stopped.html", status, title="This app cannot go on", text=sentence)
+    return stopped(status, "This app cannot go on", text)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -181,6 +182,7 @@ class Site:
         granted: str | None = None,
         context: LaunchContext | None = None,
         session: str | None = None,
+        signed_in: datetime | None = None,
     ) -> dict[str, str]:
         """The person agrees; what the app finds in the query of its redirect URI."""
         requests = self.server.requests
@@ -191,6 +193,7 @@ class Site:
             request.scope if granted is None else granted,
             context or LaunchContext(),
             session=session,
+            signed_in=signed_in,
         )
         assert location.startswith(asked.redirect_uri)
         return dict(parse_qsl(urlsplit(location).query, keep_blank_values=True))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from authorization.clients import CREDENTIALS, Client
+from authorization.ending import Endings
 from tests.authorization.site import ASSERTION_TYPE, claims_of, public_app, public_set, rsa_key
 
 KEY = rsa_key()
@@ -126,11 +127,32 @@ def test_a_disabled_backend_gets_nothing(site, machine):
     assert answer.json()["error"] == "invalid_client"
 
 
+def test_a_token_of_a_backend_ends_with_the_client_and_the_next_one_counts(site, machine):
+    endings = Endings(site.server.config.dsn, site.authority.revocations)
+    first = ask(site, "system/ImagingStudy.rs").json()["access_token"]
+    before = site.studies(first).status_code
+
+    endings.of_client("machine")
+    second = ask(site, "system/ImagingStudy.rs").json()["access_token"]
+
+    assert before in (200, 204)
+    assert site.studies(first).status_code == 401
+    assert site.studies(second).status_code in (200, 204)
+
+
+def test_more_scopes_than_a_token_can_carry_are_invalid_scope(site, machine):
+    many = " ".join(f"system/Observation.rs?code=http://loinc.org|{n}" for n in range(400))
+
+    answer = ask(site, many)
+
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
+
+
 def test_each_token_of_a_backend_is_in_the_audit_trail(site, machine):
     ask(site, "system/ImagingStudy.rs")
     ask(site, "system/Condition.rs")
 
-    mine = [one for one in site.audits() if one.caller.client == "machine"]
+    mine = [one for one in site.audits() if one.caller and one.caller.client == "machine"]
     assert mine[-2].event == "token"
     assert mine[-1].event == "denied"
     assert "invalid_scope" in mine[-1].detail

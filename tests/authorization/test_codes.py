@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import psycopg
@@ -25,7 +26,6 @@ FULL = LaunchContext(
     intent="read-study",
     need_patient_banner=False,
     smart_style_url="https://example.org/style/1.json",
-    tenant="north",
 )
 
 
@@ -61,7 +61,6 @@ def test_the_launch_context_is_beside_the_token_and_in_it(site, app):
     assert found["intent"] == "read-study"
     assert found["need_patient_banner"] is False
     assert found["smart_style_url"] == "https://example.org/style/1.json"
-    assert found["tenant"] == "north"
     claims = claims_of(found["access_token"])
     assert claims["aud"] == f"{site.base}/fhir"
     assert (claims["patient"], claims["encounter"]) == ("p1", "e1")
@@ -242,6 +241,41 @@ def test_the_id_token_says_who_the_user_is_and_verifies_with_the_published_keys(
     assert claims["nonce"] == "n-0S6_WzA2Mj"
     assert claims["fhirUser"] == f"{site.base}/fhir/Practitioner/anna"
     assert claims["auth_time"] <= now
+
+
+def test_the_id_token_says_when_the_user_signed_in_and_not_when_they_agreed(site, app):
+    signed_in = datetime.now(UTC) - timedelta(hours=2)
+
+    found = site.tokens(app, "openid user/*.rs offline_access", signed_in=signed_in)
+    again = site.refresh(app, found["refresh_token"]).json()
+
+    for one in (found, again):
+        assert claims_of(one["id_token"])["auth_time"] == int(signed_in.timestamp())
+
+
+def test_what_a_client_lost_while_a_person_was_asked_is_not_granted(site, app):
+    asked, code = site.code(app, "user/Patient.rs user/Observation.rs")
+    site.server.clients.change(replace(app, scopes="user/Patient.rs"))
+
+    found = site.redeem(app, asked, code).json()
+
+    assert found["scope"] == claims_of(found["access_token"])["scope"] == "user/Patient.rs"
+
+
+def test_scopes_that_no_token_can_carry_are_an_error_and_not_a_token(site):
+    kinds = ("Observation", "Condition", "DiagnosticReport", "ServiceRequest")
+    every = " ".join(f"user/{one}.rs" for one in kinds)
+    client = public_app("greedy", scopes=every)
+    site.register(client)
+    many = " ".join(f"user/Observation.rs?code=http://loinc.org|{n}" for n in range(9000, 9170))
+    expanding = " ".join(f"user/*.rs?code=http://loinc.org|{n}" for n in range(9000, 9200))
+
+    asked = site.ask(client, many)
+    large = LaunchContext(fhir_context=({"identifier": {"value": "x" * 6000}},))
+    answer = site.redeem(client, asked, site.agree(asked, context=large)["code"])
+
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
+    assert site.ask(client, expanding).error == "invalid_scope"
 
 
 def test_without_the_fhir_user_scope_the_id_token_does_not_name_them(site, app):

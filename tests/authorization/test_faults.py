@@ -49,6 +49,26 @@ def test_without_the_database_apps_are_told_to_come_back_and_nobody_is_sent_on(a
         assert site.http.get(f"{site.base}{path}").status_code == 200
 
 
+def test_without_an_audit_trail_nothing_is_answered_and_nobody_is_sent_on(alone):
+    site, _ = alone
+    client = public_app()
+    asked, code = site.code(client)
+    site.server.audit.close()
+    site.audit_folder.rename(site.audit_folder.with_name("away"))
+    site.audit_folder.write_text("no folder")
+    try:
+        wrong = site.ask(client, aud="https://elsewhere.example").answer
+        unknown = site.ask(client, client_id="nobody").answer
+        token = site.redeem(client, asked, code)
+    finally:
+        site.audit_folder.unlink()
+
+    assert [one.status_code for one in (wrong, unknown, token)] == [503, 503, 503]
+    assert "try again" in wrong.text
+    assert "location" not in wrong.headers
+    assert "access_token" not in token.text
+
+
 def test_what_is_over_is_forgotten_and_what_is_alive_is_kept(site, app):
     with psycopg.connect(site.server.config.dsn) as connection:
         live = site.tokens(app, "user/*.rs offline_access")

@@ -55,6 +55,8 @@ def machine(**changes):
         {"origins": ("https://app.example.org/",)},
         {"origins": ("*",)},
         {"origins": ("null",)},
+        {"origins": ("https://[",)},
+        {"origins": ("https://app.example.org?a",)},
     ],
     ids=str,
 )
@@ -130,6 +132,11 @@ def test_the_kind_of_a_client_does_not_change(site):
         {"patient": "Patient/1"},
         {"patient": ""},
         {"encounter": "a b"},
+        {"patient": "."},
+        {"encounter": ".."},
+        {"fhir_context": ({"reference": "ImagingStudy/.."},)},
+        {"fhir_context": ({"reference": "ImagingStudy/1", "role": "http:"},)},
+        {"fhir_context": ({"reference": "ImagingStudy/1", "role": "http://a b"},)},
         {"fhir_context": ({},)},
         {"fhir_context": ({"role": "launch"},)},
         {"fhir_context": ({"reference": "Patient/1"},)},
@@ -156,4 +163,6 @@ def test_what_the_rules_allow_is_a_launch_context():
     )
 
     assert LaunchContext.from_json(context.as_json()) == context
+    # A row of an earlier version may have a member that is no more.
+    assert LaunchContext.from_json({**context.as_json(), "tenant": None}) == context
     assert len(context.fields()["fhirContext"]) == 4
