@@ -25,6 +25,8 @@ class Caller:
         patient: logical id of the Patient in the token's launch context.
         encounter: logical id of the Encounter in it.
         fhir_user: who the person is in the FHIR store, such as `Practitioner/x`.
+        reads_itself: the app was allowed to know who that is (scope `fhirUser`), so that the
+            resource is read whatever else is granted (SMART App Launch 2.2, fhirUser).
         fhir_context: further resources of the launch (SMART `fhirContext`).
         session: id of the authorization that the token came from (`sid`).
         token_id: `jti` of the token.
@@ -42,6 +44,7 @@ class Caller:
     fhir_context: tuple[Mapping[str, Any], ...] = ()
     session: str | None = None
     token_id: str | None = None
+    reads_itself: bool = False
 
     def may(self, resource_type: str, interaction: Interaction) -> bool:
         """True when some scope grants this interaction on this FHIR resource type.

@@ -37,6 +37,7 @@ def _rights_of(caller: Caller) -> Rights:
         if grant.context != "patient" or caller.patient is not None
     ]
     rules = dict.fromkeys(rule for grant in grants for rule in _rules(caller, grant))
+    rules |= dict.fromkeys(_itself(caller))
     operations = ["$validate"] if grants else []
     if caller.may("*", "r") and caller.may("*", "s"):
         operations.append("$everything")
@@ -55,6 +56,13 @@ def _rules(caller: Caller, grant: Grant) -> Iterator[Rule]:
         yield from _of_everybody(grant, letters)
         return
     yield from _of_one_patient(grant, patient, letters)
+
+
+def _itself(caller: Caller) -> Iterator[Rule]:
+    """Read access to the resource that says who the user is."""
+    kind, _, name = (caller.fhir_user or "").partition("/")
+    if caller.reads_itself and name:
+        yield Rule(types=(kind,), letters="r", filter=f"_id={quote(name)}")
 
 
 def _of_everybody(grant: Grant, letters: str) -> Iterator[Rule]:

@@ -34,6 +34,8 @@ CONTEXT_CLAIMS: Mapping[str, type] = {
     "intent": str,
     "sid": str,
 }
+# Scopes by which an app learns who its user is.
+_KNOWS_USER = frozenset({"fhirUser", "profile"})
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z", re.ASCII)
 
 
@@ -218,4 +220,5 @@ def _caller(claims: dict[str, Any], address: str | None) -> Caller:
         fhir_context=tuple(claims.get("fhirContext", ())),
         session=claims.get("sid"),
         token_id=claims.get("jti"),
+        reads_itself="fhirUser" in claims and not _KNOWS_USER.isdisjoint(scope.split()),
     )

@@ -182,6 +182,8 @@ class PageLinks:
         """
         pairs = parse_query(query)
         given = dict(pairs)
+        if len(given) != len(pairs):  # the store might follow the one that was not signed
+            raise Refusal(400, "a parameter of a page link is given twice")
         searched, _, signature = given.pop(GRANT, "").partition(".")
         expected = self._signature(given.get(PAGES, ""), caller, searched)
         if not hmac.compare_digest(signature.encode(), expected.encode()):

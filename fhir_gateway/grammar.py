@@ -18,6 +18,7 @@ from fhir_gateway.narrowing import Narrowing, Pairs
 from fhir_gateway.outcome import Refusal
 from fhir_gateway.searching import (
     HISTORY_PARAMETERS,
+    INCLUDES,
     RESULT_PARAMETERS,
     SearchGuard,
     audited_query,
@@ -26,10 +27,11 @@ from fhir_gateway.searching import (
 )
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}\Z", re.ASCII)
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z", re.ASCII)
+_ID = re.compile(r"(?!\.+\Z)[A-Za-z0-9\-.]{1,64}\Z", re.ASCII)  # dots alone are no id
 RESOURCE_PARAMETERS = frozenset({"_format", "_pretty", "_summary", "_elements"})
 VALIDATE_PARAMETERS = frozenset({"profile", "mode", "_format", "_pretty"})
 EVERYTHING_PARAMETERS = frozenset({"_count", "_since", "_type", "start", "end", "_format"})
+NOT_COMPARING = RESULT_PARAMETERS | INCLUDES
 WRITES: Mapping[str, Letter] = {"POST": "c", "PUT": "u", "PATCH": "u", "DELETE": "d"}
 # Names under which a token is put into a URL, where it ends up in logs.
 TOKENS = frozenset({"access_token", "id_token", "token"})
@@ -120,8 +122,8 @@ class Judge:
     def condition(self, resource_type: str, query: str) -> str:
         """A condition such as If-None-Exist: it tells what exists, so it needs search."""
         pairs = parse_query(query)
-        # HAPI ignores a parameter without a value: the condition would then match everything.
-        if not pairs or any(not v.strip() or n in RESULT_PARAMETERS for n, v in pairs):
+        # HAPI ignores what does not compare: the condition would then match everything.
+        if not pairs or any(not v.strip() or n in NOT_COMPARING for n, v in pairs):
             raise Refusal(400, "a condition has search parameters only, each with a value")
         return encode_query(self._searches.checked(resource_type, pairs).pairs)
 
@@ -229,6 +231,9 @@ class Judge:
         if name == "$validate" and method == "POST":
             if not self._rights.names(kind, "rcu"):
                 raise Refusal(403, f"the token grants nothing on {kind}")
+            # With mode=delete the store tells whether it is there and what refers to it.
+            if resource_id and not self._caller.may_on_all(kind, "r"):
+                raise Refusal(403, f"validate by posting to {kind}/$validate, without an id")
             _only(pairs, VALIDATE_PARAMETERS)
             event = AuditEventKind.FHIR_READ
             return Interaction("POST", path, encode_query(pairs), kind, resource_id, "E", event)

@@ -18,6 +18,8 @@ from fhir_gateway.outcome import Refusal
 Pairs = list[tuple[str, str]]
 
 ABOUT_PATIENT = frozenset({"patient", "subject"})
+# By one of these a search finds what is tied to a record; its pages then tell of nothing else.
+ANCHORS = ("_id", "patient", "target")
 TOTALS = frozenset({"_total"})
 
 
@@ -59,6 +61,10 @@ class Narrowing:
             exact = parameter is not None
             if parameter is not None:
                 held = _of_patient(resource_type, held, patient, parameter)
+            else:
+                _by_reference(resource_type, held, patient)
+        elif len(patients) > 1 and resource_type not in PUBLIC:
+            self._within_one(resource_type, grants, pairs)
         added = _filters(grants)
         held += added or []
         exact = exact and added is not None
@@ -66,13 +72,27 @@ class Narrowing:
             raise Refusal(403, "a number would tell of what is not granted")
         return Narrowed(held, exact)
 
+    def _within_one(self, resource_type: str, grants: list[Grant], pairs: Pairs) -> None:
+        """Refuse a search that no single grant covers, where they differ in whom they are about.
+
+        What was dropped of its pages would tell how much of other patients there is.
+        """
+        for grant in grants:
+            patient, asked = self._caller.patient_of(grant), set(pairs)
+            parameter = self._held_by(resource_type)
+            own = {(parameter, patient), (parameter, f"Patient/{patient}")}
+            if asked >= set(grant.filter or ()) and (patient is None or asked & own):
+                return
+        raise Refusal(403, "name the patient of the token, or ask within one of its scopes")
+
     def read(self, resource_type: str, resource_id: str) -> None:
         """Refuse another patient's Patient, whether it exists or not (SMART Imaging Access)."""
         if resource_type != "Patient" or self._caller.may_on_all("Patient", "r"):
             return
         grants = self._caller.grants_for("Patient", "r")
         patients = {self._caller.patient_of(grant) for grant in grants}
-        if patients and None not in patients and resource_id not in patients:
+        is_user = self._caller.fhir_user == f"Patient/{resource_id}"
+        if None not in patients and resource_id not in patients and not is_user:
             raise Refusal(403, "the token is for another patient")
 
     def _held_by(self, resource_type: str) -> str | None:
@@ -95,6 +115,16 @@ def _of_patient(resource_type: str, pairs: Pairs, patient: str, parameter: str) 
             _same(one, patient, base)
     own = patient if parameter == "_id" else f"Patient/{patient}"
     return pairs if (parameter, own) in pairs else [*pairs, (parameter, own)]
+
+
+def _by_reference(resource_type: str, pairs: Pairs, patient: str) -> None:
+    """Refuse a search over all of what is seen by reference: its pages tell how much there is."""
+    for name, value in pairs:
+        if name in ABOUT_PATIENT | {"target"}:
+            for one in value.split(","):
+                _same(one, patient, "subject")
+    if not any(name in ANCHORS for name, _ in pairs):
+        raise Refusal(403, f"{resource_type} is found by {' or '.join(ANCHORS)}, or by an include")
 
 
 def _same(value: str, patient: str, parameter: str) -> None:

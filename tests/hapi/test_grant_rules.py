@@ -326,3 +326,41 @@ def bundle(*entries, kind="transaction"):
         entry = {"request": {"method": method, "url": url}}
         made.append(entry | ({"resource": resource[0]} if resource else {}))
     return {"resourceType": "Bundle", "type": kind, "entry": made}
+
+
+def test_whose_record_it_is_says_the_subject(asking, fresh, hapi):
+    performer = [{"reference": f"Patient/{fresh.anna.patient}"}]
+    theirs = fresh.observation(fresh.bert, performer=performer)
+    stored = hapi.client.post("Observation", json=theirs).json()["id"]
+    client = asking(of_patient(fresh, "Observation", letters="crus"))
+
+    assert client.get(f"Observation/{stored}").status_code == 404
+    assert client.post("Observation", json=theirs).status_code == 403
+
+
+def test_a_stored_resource_is_validated_for_those_who_may_read_all(asking, data):
+    limited = asking(of_patient(data, "Patient"), operations=("$validate",))
+    free = asking(Rule(types=("Patient",), letters="rs"), operations=("$validate",))
+    path = f"Patient/{data.anna.patient}/$validate?mode=delete"
+
+    assert limited.post(path, json={"resourceType": "Parameters"}).status_code == 403
+    assert free.post(path, json={"resourceType": "Parameters"}).status_code == 409
+
+
+def test_who_writes_provenance_may_see_all_that_it_is_about(asking, data):
+    client = asking(
+        of_patient(data, "Observation"),
+        Rule(types=("Provenance",), letters="c", refers_by=("target",)),
+    )
+
+    def telling(*targets):
+        return {
+            "resourceType": "Provenance",
+            "recorded": "2024-01-01T00:00:00Z",
+            "target": [{"reference": f"Observation/{one}"} for one in targets],
+            "agent": [{"who": {"display": "an app"}}],
+        }
+
+    assert client.post("Provenance", json=telling(data.anna.lab)).status_code == 201
+    both = client.post("Provenance", json=telling(data.anna.lab, data.bert.lab))
+    assert both.status_code == 403

@@ -10,9 +10,11 @@ import ca.uhn.fhir.rest.param.ReferenceParam;
 import ca.uhn.fhir.rest.server.exceptions.BaseServerResponseException;
 import ca.uhn.fhir.rest.server.util.ISearchParamRegistry;
 import ca.uhn.fhir.util.FhirTerser;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.Predicate;
 import java.util.stream.Collectors;
 import org.hl7.fhir.instance.model.api.IBaseReference;
 import org.hl7.fhir.instance.model.api.IBaseResource;
@@ -29,6 +31,7 @@ import org.springframework.stereotype.Component;
 class Coverage {
 
   private static final String PATIENT = "Patient";
+  private static final List<String> ABOUT = List.of("subject", "patient", "beneficiary");
   private static final int LOOKED_AT = 100; // referring resources that are examined
   private static final int KEPT = 1000;
 
@@ -94,7 +97,27 @@ class Coverage {
       // Patient.link would put another Patient into the compartment: a link may be a mistake.
       return patient.equals(resource.getIdElement().getIdPart());
     }
-    return terser.isSourceInCompartmentForTarget(PATIENT, resource, new IdType(PATIENT, patient), Set.of());
+    return isAboutNobodyElse(resource, patient)
+        && terser.isSourceInCompartmentForTarget(PATIENT, resource, new IdType(PATIENT, patient), Set.of());
+  }
+
+  /** By R4 an Observation is in its performer's compartment as well; whose record it is says its subject. */
+  private boolean isAboutNobodyElse(IBaseResource resource, String patient) {
+    var definition = context.getResourceDefinition(resource);
+    return ABOUT.stream()
+        .filter(element -> definition.getChildByName(element) != null)
+        .map(element -> terser.getValues(resource, resource.fhirType() + "." + element, IBaseReference.class))
+        .flatMap(List::stream)
+        .filter(about -> !about.isEmpty())
+        .allMatch(about -> (PATIENT + "/" + patient).equals(plain(about.getReferenceElement())));
+  }
+
+  /** Whether the store would look for something that the resource refers to, and the grant does not cover. */
+  boolean asksForMore(Grant grant, IBaseResource resource) {
+    return terser.getAllResourceReferences(resource).stream()
+        .map(found -> found.getResourceReference().getReferenceElement().getValue())
+        .filter(reference -> reference != null && reference.indexOf('?') >= 0)
+        .anyMatch(reference -> !grant.coversAll(reference.substring(0, reference.indexOf('?')), "s"));
   }
 
   private boolean satisfies(IBaseResource resource, String filter) {
@@ -112,15 +135,21 @@ class Coverage {
 
   private boolean referenced(Grant grant, Rule rule, IBaseResource resource) {
     return !rule.byReference()
-        || rule.refersBy().stream().anyMatch(element -> refersToCovered(grant, resource, element))
+        || rule.refersBy().stream().anyMatch(element -> refersToCovered(grant, rule, resource, element))
         || rule.referredBy().stream().anyMatch(parameter -> coveredRefersTo(grant, resource, parameter));
   }
 
-  private boolean refersToCovered(Grant grant, IBaseResource resource, String element) {
-    return terser.getValues(resource, resource.fhirType() + "." + element, IBaseReference.class).stream()
-        .map(IBaseReference::getReferenceElement)
-        .filter(id -> id.hasResourceType() && id.hasIdPart() && grant.names(id.getResourceType(), "rs"))
-        .anyMatch(id -> stored(id, grant));
+  /** Who may see one of the things that a resource is about may see it; who writes it must see them all. */
+  private boolean refersToCovered(Grant grant, Rule rule, IBaseResource resource, String element) {
+    var named = terser.getValues(resource, resource.fhirType() + "." + element, IBaseReference.class);
+    Predicate<IBaseReference> covered = reference -> isStoredAndCovered(grant, reference.getReferenceElement());
+    return rule.names(resource.fhirType(), "cud")
+        ? !named.isEmpty() && named.stream().allMatch(covered)
+        : named.stream().anyMatch(covered);
+  }
+
+  private boolean isStoredAndCovered(Grant grant, IIdType id) {
+    return id.hasResourceType() && id.hasIdPart() && grant.names(id.getResourceType(), "rs") && stored(id, grant);
   }
 
   private boolean stored(IIdType id, Grant grant) {

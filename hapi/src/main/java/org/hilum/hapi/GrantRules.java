@@ -94,12 +94,16 @@ class GrantRules extends AuthorizationInterceptor {
       return switch (pointcut) {
         case SERVER_INCOMING_REQUEST_PRE_HANDLED -> Operations.mayTry(grant, request);
         // An update that finds nothing creates; SMART counts that as an update.
-        case STORAGE_PRESTORAGE_RESOURCE_CREATED -> coverage.covers(grant, input, isUpdate(request, input) ? "u" : "c");
-        case STORAGE_PRESTORAGE_RESOURCE_UPDATED -> coverage.covers(grant, input, "u");
+        case STORAGE_PRESTORAGE_RESOURCE_CREATED -> mayBeStored(input, isUpdate(request, input) ? "u" : "c");
+        case STORAGE_PRESTORAGE_RESOURCE_UPDATED -> mayBeStored(input, "u");
         case STORAGE_PRESTORAGE_RESOURCE_DELETED -> coverage.covers(grant, input, "d");
         case STORAGE_INITIATE_BULK_EXPORT -> grant.operations().contains("$export");
         default -> false;
       };
+    }
+
+    private boolean mayBeStored(IBaseResource input, String letter) {
+      return coverage.covers(grant, input, letter) && !coverage.asksForMore(grant, input);
     }
 
     private static boolean isUpdate(RequestDetails request, IBaseResource input) {

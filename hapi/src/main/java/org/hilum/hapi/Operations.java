@@ -28,7 +28,8 @@ final class Operations {
       case TRANSACTION -> mayTryAll(grant, request);
       case VALIDATE -> grant.operations().contains("$validate");
       case EXTENDED_OPERATION_SERVER, EXTENDED_OPERATION_TYPE, EXTENDED_OPERATION_INSTANCE ->
-          grant.operations().contains(request.getOperation());
+          grant.operations().contains(request.getOperation())
+              && (!asksAboutStored(request) || grant.coversAll(type, "r"));
       default -> false;
     };
   }
@@ -44,6 +45,11 @@ final class Operations {
       case CREATE, UPDATE, PATCH, DELETE, TRANSACTION, VALIDATE -> ANY;
       default -> "rs";
     };
+  }
+
+  /** $validate with an id: the store tells whether it is there and what refers to it, whoever asks. */
+  private static boolean asksAboutStored(RequestDetails request) {
+    return "$validate".equals(request.getOperation()) && request.getId() != null;
   }
 
   private static boolean mayTryAll(Grant grant, RequestDetails request) {
