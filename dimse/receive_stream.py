@@ -16,6 +16,7 @@ from dimse import pdus
 _AT_LEAST_BYTES_PER_S = 1024
 _HEADER = 6
 _FIRST_READ = 64 * 1024
+_LOOK_MS = 200
 
 
 class StreamError(Exception):
@@ -111,6 +112,8 @@ class PduStream:
     def cut(self) -> None:
         """Make the thread that reads stop: it gets Closed. May be called by any thread."""
         self._cut.set()
+        if self._secure:
+            return  # seen within _LOOK_MS; one end shut down leaves no TLS to say goodbye over
         try:
             self._connection.shutdown(socket.SHUT_RD)
         except OSError:
@@ -185,7 +188,9 @@ class PduStream:
             raise Closed
         target = self._view[self._end : self._end + size]
         try:
-            if self._secure:
+            if isinstance(self._connection, ssl.SSLSocket):
+                if not self._connection.pending() and not self._poll.poll(_LOOK_MS):
+                    return 0
                 read = self._connection.recv_into(target)
             else:
                 # One call, and one wake-up, for all the bytes of a PDU.

@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 
 import pytest
@@ -28,6 +29,7 @@ from dimse.tls import (
 from tests.archive.phantom import bytes_of, slice_of
 from tests.dimse.certificates import Authority, as_client
 from tests.dimse.conftest import Door
+from tests.dimse.wire import ABORT, Wire
 from tests.fixtures.peers import needs
 from tests.fixtures.stores import free_port
 
@@ -337,6 +339,18 @@ def serial_of(door, pair):
     ):
         shown = secure.getpeercert(binary_form=True)
     return x509.load_der_x509_certificate(shown).serial_number
+
+
+def test_a_server_that_stops_says_so_over_tls(door, modality):
+    with Wire(door.port) as wire:
+        wire.socket = as_client(modality).wrap_socket(wire.socket)
+        wire.associate()
+        stopping = threading.Thread(target=door.server.stop, args=[10])
+        stopping.start()
+
+        assert wire.pdu()[0] == ABORT
+
+    stopping.join()
 
 
 # --- our own calls -------------------------------------------------------------------------------
