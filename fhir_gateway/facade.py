@@ -26,7 +26,7 @@ from access.http import Verifier, caller_of
 from access.rights import rights_of
 from fhir_gateway import docref
 from fhir_gateway.audit.door import DoorTrail
-from fhir_gateway.audit.subjects import patients_in, resource_in
+from fhir_gateway.audit.subjects import located, patients_in, resource_in
 from fhir_gateway.bundles import COUNTED, PageLinks, check_types, judge_bundle, merge_batch
 from fhir_gateway.config import MIB, GatewayConfig
 from fhir_gateway.grammar import Interaction, Judge
@@ -151,9 +151,8 @@ class Facade:
         if "if-none-exist" in headers:
             condition = headers["if-none-exist"]
             headers["if-none-exist"] = judge.condition(interaction.resource_type, condition)
-        stack = AsyncExitStack()
-        try:
-            answer = await stack.enter_async_context(
+        async with self._trail.even_unanswered(caller, interaction), AsyncExitStack() as opening:
+            answer = await opening.enter_async_context(
                 self._upstream.send(
                     interaction.method,
                     interaction.path,
@@ -166,11 +165,10 @@ class Facade:
             )
             status = _mended_status(answer.status, "if-match" in headers)
             begun = await self._upstream.beginning(answer)
-            await self._trail.record(caller, interaction, status, resource_in(begun))
+            found = resource_in(begun) or located(answer.headers.get("location"))
+            await self._trail.record(caller, interaction, status, found)
             keep_quiet(caller, interaction.resource_type, status)
-        except BaseException:
-            await stack.aclose()
-            raise
+            stack = opening.pop_all()
         sent = self._upstream.public_headers(answer)
         if request.method == "HEAD" or answer.content.at_eof():
             await stack.aclose()
@@ -253,31 +251,36 @@ class Facade:
         if _media_type(request) not in JSON_TYPES:
             raise Refusal(415, "this server takes application/fhir+json")
         judged = judge_bundle(await self._body(request, self._config.max_body_bytes), judge)
+        allowed = [interaction for _, interaction in judged.allowed]
         versioned = any("ifMatch" in e["request"] for e in judged.resource["entry"])
-        async with self._upstream.send(
-            "POST",
-            "",
-            "",
-            rights=rights_of(caller),
-            headers=json_headers(request.headers),
-            body=orjson.dumps(judged.resource),
-        ) as answer:
+        for refusal in judged.refused.values():
+            await self.record_denial(request, caller, str(refusal))
+        async with (
+            self._trail.even_unanswered(caller, *allowed),
+            self._upstream.send(
+                "POST",
+                "",
+                "",
+                rights=rights_of(caller),
+                headers=json_headers(request.headers),
+                body=orjson.dumps(judged.resource),
+            ) as answer,
+        ):
             content = await self._upstream.read_all(answer, READABLE_BUNDLE_BYTES)
-            status = _mended_status(answer.status, versioned)
-            for _, interaction in judged.allowed:
+        status = _mended_status(answer.status, versioned)
+        if status != 200:
+            for interaction in allowed:
                 await self.record(caller, interaction, status)
-            for refusal in judged.refused.values():
-                await self.record_denial(request, caller, str(refusal))
-            if status != 200:
-                for _, interaction in judged.allowed:
-                    keep_quiet(caller, interaction.resource_type, status)
-                return Response(content, status, headers=self._upstream.public_headers(answer))
-            answered = quiet_entries(caller, orjson.loads(self._upstream.public_body(content)))
-            merged = merge_batch(judged, answered)
-            check_types(
-                merged, rights_of(caller), frozenset(i.resource_type for _, i in judged.allowed)
-            )
-            return fhir_response(merged)
+            for interaction in allowed:
+                keep_quiet(caller, interaction.resource_type, status)
+            return Response(content, status, headers=self._upstream.public_headers(answer))
+        answered = orjson.loads(self._upstream.public_body(content))
+        entries = zip(allowed, judged.resource["entry"], answered.get("entry", []), strict=True)
+        for interaction, sent, entry in entries:
+            await self._trail.record_entry(caller, interaction, sent, entry)
+        merged = merge_batch(judged, quiet_entries(caller, answered))
+        check_types(merged, rights_of(caller), frozenset(one.resource_type for one in allowed))
+        return fhir_response(merged)
 
     async def _binary(self, request: Request, caller: Caller, interaction: Interaction) -> Response:
         """Read a Binary if the caller may read the type that its securityContext names.

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from starlette.requests import Request
 
 from access import AuditEventKind, AuditRecord, AuditSpool, Caller
+from access.audit.record import MAX_PATIENTS
 from access.http import address_of
-from fhir_gateway.audit.subjects import Resource, patient_of
+from fhir_gateway.audit.subjects import Resource, located, patient_of, patients_in
 from fhir_gateway.grammar import Interaction
+from fhir_gateway.outcome import Refusal
 
 
 class DoorTrail:
@@ -54,6 +59,29 @@ class DoorTrail:
             query=interaction.audited,
         )
 
+    async def record_entry(
+        self, caller: Caller, interaction: Interaction, sent: Resource, answered: Resource
+    ) -> None:
+        """One record for an entry of a batch or transaction, as the store has answered it."""
+        response = answered.get("response", {})
+        found = answered.get("resource") or {
+            **sent.get("resource", {}),
+            **(located(response.get("location")) or {"id": None}),
+        }
+        status = int(str(response.get("status", "200"))[:3])
+        await self.record(caller, interaction, status, found, patients_in(found))
+
+    @asynccontextmanager
+    async def even_unanswered(self, caller: Caller, *asked: Interaction) -> AsyncIterator[None]:
+        """Record what the store did not answer as well: it may have been done."""
+        try:
+            yield
+        except Refusal as refusal:
+            if refusal.status >= 500:
+                for one in asked:
+                    await self.record(caller, one, refusal.status)
+            raise
+
     async def record_export(self, caller: Caller, what: str, job: str) -> None:
         """One record for an export, on disk before the export goes on."""
         event = AuditEventKind.EXPORT
@@ -79,16 +107,21 @@ class DoorTrail:
         status: int,
         **about: Any,
     ) -> None:
-        """One record. Raises AuditUnavailable."""
+        """A record, or several where one does not hold all patients. Raises AuditUnavailable."""
         outcome: Literal["success", "minor", "serious"] = "success"
         if status >= 400:
             outcome = "serious" if status >= 500 else "minor"
+        patients = about.pop("patients", ())
         record = AuditRecord(
             action=action,
             event=event,
             outcome=outcome,
             caller=caller,
             at=datetime.now(UTC),
+            patients=patients[:MAX_PATIENTS],
             **about,
         )
         await asyncio.to_thread(self._spool.record, record)
+        for start in range(MAX_PATIENTS, len(patients), MAX_PATIENTS):
+            some = replace(record, patients=patients[start : start + MAX_PATIENTS])
+            await asyncio.to_thread(self._spool.record, some)

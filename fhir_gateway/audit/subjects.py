@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+_LOCATION = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})/_history/", re.ASCII)
 Resource = Mapping[str, Any]
 
 
@@ -37,3 +39,9 @@ def resource_in(part: bytes) -> Resource | None:
         return None
     is_resource = isinstance(found, dict) and found.get("resourceType") != "OperationOutcome"
     return found if is_resource else None
+
+
+def located(location: str | None) -> Resource | None:
+    """What a Location names: all that is told of a resource to who wants no content back."""
+    match = _LOCATION.search(location or "")
+    return {"resourceType": match[1], "id": match[2]} if match else None

@@ -15,6 +15,7 @@ from access.audit import anchor as anchors
 from access.audit.verify import verify
 from fhir_gateway.audit import REJECTED, AuditShipper, to_audit_event
 from fhir_gateway.audit.compare import compare
+from fhir_gateway.audit.door import DoorTrail
 from fhir_gateway.audit.upkeep import TrailConfig, Upkeep
 from records import RecordsUnavailable
 
@@ -221,3 +222,88 @@ async def test_the_patients_whose_data_was_handed_out_are_in_the_trail(
     assert (created.resource, created.patient) == (f"Observation/{made['id']}", patient)
     assert (read.resource, read.patient) == (f"Observation/{observation['id']}", patient)
     assert searched.patients == included.patients == (patient,)
+
+
+async def test_what_no_text_may_hold_reaches_the_store_without_it(tmp_path, spool, records):
+    caller = Caller("a\x00b\ud800", "user", client="c\x1b", address="192.0.2.1")
+    spool.record(record(caller=caller, resource="Patient/\x00", detail="d\x07\uffff"))
+
+    (event,) = await shipped(tmp_path, records)
+
+    assert event["outcomeDesc"] == "d\ufffd\ufffd"
+    assert not (tmp_path / REJECTED).exists()
+
+
+def written_since(config, start):
+    return [one.record for one in SpoolReader(config.audit_folder).next_batch(100_000).records][
+        start:
+    ]
+
+
+def entry(method, url, resource=None):
+    given = {"resource": resource} if resource else {}
+    return {**given, "request": {"method": method, "url": url}}
+
+
+async def test_each_entry_of_a_batch_is_recorded_with_its_patient_and_its_outcome(
+    everything, config, stored_patient, observation
+):
+    start, patient = len(written_since(config, 0)), f"Patient/{stored_patient['id']}"
+    entries = [
+        entry("GET", f"Observation/{observation['id']}"),
+        entry("GET", f"Observation?patient={patient}"),
+        entry("GET", "Observation/never-was"),
+        entry("POST", "Observation", {**observation, "id": "mine"}),
+    ]
+
+    answer = everything.post("", json={"resourceType": "Bundle", "type": "batch", "entry": entries})
+
+    read, searched, missing, created = written_since(config, start)
+    assert (read.outcome, read.patient) == ("success", patient)
+    assert (searched.outcome, searched.patients) == ("success", (patient,))
+    assert (missing.outcome, missing.resource) == ("minor", "Observation/never-was")
+    place = answer.json()["entry"][3]["response"]["location"].split("/_history")[0]
+    assert place.endswith(created.resource)
+    assert (created.resource != "Observation/mine", created.patient) == (True, patient)
+
+
+async def test_what_was_created_is_named_though_the_client_wants_nothing_back(
+    everything, config, observation
+):
+    start = len(written_since(config, 0))
+
+    answer = everything.post(
+        "Observation", json={**observation, "id": None}, headers={"Prefer": "return=minimal"}
+    )
+
+    (created,) = written_since(config, start)
+    assert answer.status_code == 201
+    assert created.resource.removeprefix("Observation/") in answer.headers["location"]
+
+
+async def test_a_write_that_the_store_did_not_answer_is_recorded_for_it_may_have_been_done(
+    everything, config, observation, hapi_relay
+):
+    start = len(written_since(config, 0))
+    bundle = {"resourceType": "Bundle", "type": "transaction"}
+    bundle["entry"] = [entry("PUT", f"Observation/{observation['id']}", observation)]
+    hapi_relay.short_by = 20
+    try:
+        alone = everything.put(f"Observation/{observation['id']}", json=observation)
+        together = everything.post("", json=bundle)
+    finally:
+        hapi_relay.short_by = 0
+
+    assert (alone.status_code, together.status_code) == (503, 503)
+    kept = [(one.event, one.action, one.outcome) for one in written_since(config, start)]
+    assert kept == [(AuditEventKind.FHIR_WRITE, "U", "serious")] * 2
+
+
+async def test_a_search_that_hands_out_many_patients_names_them_all(tmp_path, spool):
+    patients = tuple(f"Patient/{n}" for n in range(250))
+    trail = DoorTrail(spool)
+
+    await trail.write(CALLER, "E", AuditEventKind.FHIR_SEARCH, 200, patients=patients)
+
+    kept = [one.record.patients for one in SpoolReader(tmp_path).next_batch().records]
+    assert tuple(one for some in kept for one in some) == patients
