@@ -20,7 +20,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
-from access.audit.chain import heads, sync_folder
+from access.audit.chain import heads, write_durably
 from access.audit.record import Head
 from access.errors import AccessError
 
@@ -103,14 +103,10 @@ def opened(text: str, key: ECKey) -> Anchor:
 
 
 def store(folder: Path, signed: str) -> None:
-    """Append a signed anchor to those kept beside the spool."""
-    handle = os.open(folder / STORED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(handle, orjson.dumps({"anchor": signed}) + b"\n")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    sync_folder(folder)
+    """Add a signed anchor to those kept beside the spool."""
+    path = folder / STORED
+    before = path.read_bytes() if path.exists() else b""
+    write_durably(path, before + orjson.dumps({"anchor": signed}) + b"\n")
 
 
 def stored(folder: Path, key: ECKey) -> list[Anchor]:
@@ -118,12 +114,15 @@ def stored(folder: Path, key: ECKey) -> list[Anchor]:
     path = folder / STORED
     lines = path.read_bytes().splitlines() if path.exists() else []
     found = []
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         try:
             text = str(orjson.loads(line)["anchor"])
         except (ValueError, KeyError, TypeError) as error:
-            raise AnchorInvalid("a kept anchor was damaged") from error
-        found.append(opened(text, key))
+            raise AnchorInvalid(f"line {number} of {path} is no anchor") from error
+        try:
+            found.append(opened(text, key))
+        except AnchorInvalid as error:
+            raise AnchorInvalid(f"line {number} of {path}: {error}") from error
     return found
 
 

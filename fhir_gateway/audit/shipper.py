@@ -79,6 +79,7 @@ class AuditShipper:
         refused = await self._one_by_one(refused, literal=False)
         if refused:
             await asyncio.to_thread(self._keep, refused)
+        self._failures.clear()
 
     async def _all_at_once(self, records: list[SpooledRecord]) -> bool:
         """One transaction, which costs the store a third; False when it does not take it."""
@@ -133,7 +134,6 @@ class AuditShipper:
         with path.open("ab") as file:
             for one in refused:
                 file.write(orjson.dumps(to_audit_event(one, literal=False)) + b"\n")
-                self._failures.pop(one.id, None)
             file.flush()
             os.fsync(file.fileno())
         log.error("audit.refused", count=len(refused), kept_in=REJECTED)

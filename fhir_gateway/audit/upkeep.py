@@ -49,23 +49,31 @@ class Upkeep:
         spool = await asyncio.to_thread(AuditSpool, self._folder, "trail")
         try:
             while not stop.is_set():
-                try:
-                    await asyncio.to_thread(self.round, spool)
-                except (AccessError, OSError) as error:
-                    log.error("audit.upkeep_failed", reason=f"{type(error).__name__} {error}")
+                await asyncio.to_thread(self.round, spool)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), ROUND_S)
         finally:
             await asyncio.to_thread(spool.close)
 
     def round(self, spool: AuditSpool) -> None:
-        """Anchor if a day has gone by, and retire what is past its time."""
-        if self._config.keys is not None:
-            self._anchor(spool, self._config.keys)
+        """Anchor if a day has gone by, and retire what is past its time.
+
+        Neither holds up the other: with anchors that cannot be read the disk must not fill.
+        """
+        for work in (self._anchor, self._retire):
+            try:
+                work(spool)
+            except (AccessError, OSError) as error:
+                log.error("audit.upkeep_failed", reason=f"{type(error).__name__} {error}")
+
+    def _retire(self, spool: AuditSpool) -> None:
         readers = [ACKNOWLEDGED, *([CURSOR] if self._config.syslog else [])]
         retire(self._folder, readers, self._config.retention, spool)
 
-    def _anchor(self, spool: AuditSpool, keys: Path) -> None:
+    def _anchor(self, spool: AuditSpool) -> None:
+        keys = self._config.keys
+        if keys is None:
+            return
         key = anchors.load_or_create_key(keys)
         before = anchors.stored(self._folder, key)
         if before and datetime.now(UTC) - before[-1].at < ANCHOR_EVERY:

@@ -303,6 +303,32 @@ def test_anchors_are_kept_and_read_back(tmp_path):
     assert [one.heads for one in anchors.stored(tmp_path, key)] == [heads(tmp_path)] * 2
 
 
+def test_a_crash_while_an_anchor_is_kept_harms_none_of_those_before(tmp_path, monkeypatch):
+    write(tmp_path)
+    key = anchors.load_or_create_key(tmp_path / "keys")
+    signed = anchors.sign(anchors.take(tmp_path), key)
+    anchors.store(tmp_path, signed)
+
+    def power_fails(handle):
+        raise OSError(errno.EIO, "no")
+
+    with monkeypatch.context() as failing, pytest.raises(OSError):
+        failing.setattr(os, "fsync", power_fails)
+        anchors.store(tmp_path, signed)
+
+    assert len(anchors.stored(tmp_path, key)) == 1
+
+
+def test_a_kept_anchor_that_is_none_is_named_by_its_line(tmp_path):
+    write(tmp_path)
+    key = anchors.load_or_create_key(tmp_path / "keys")
+    anchors.store(tmp_path, anchors.sign(anchors.take(tmp_path), key))
+    anchors.store(tmp_path, "x.y.z")
+
+    with pytest.raises(anchors.AnchorInvalid, match=r"line 2 of .*anchors\.jsonl"):
+        anchors.stored(tmp_path, key)
+
+
 def stranger(address="198.51.100.1"):
     caller = Caller("anonymous", "system", address=address)
     return event("Patient", AuditEventKind.DENIED, caller, outcome="minor", detail="no token")

@@ -12,6 +12,7 @@ import pytest
 
 from access import AuditEventKind, AuditRecord, AuditSpool, Caller, SpoolReader
 from access.audit import anchor as anchors
+from access.audit.retention import Retention
 from access.audit.verify import verify
 from fhir_gateway.audit import REJECTED, AuditShipper, to_audit_event
 from fhir_gateway.audit.compare import compare
@@ -307,3 +308,22 @@ async def test_a_search_that_hands_out_many_patients_names_them_all(tmp_path, sp
 
     kept = [one.record.patients for one in SpoolReader(tmp_path).next_batch().records]
     assert tuple(one for some in kept for one in some) == patients
+
+
+async def test_anchors_that_cannot_be_read_do_not_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("access.audit.spool.ROTATE_BYTES", 500)
+    spool = AuditSpool(tmp_path, "web")
+    for n in range(10):
+        spool.record(record(study=f"1.2.{n}"))
+    reader = SpoolReader(tmp_path)
+    reader.acknowledge(reader.next_batch(100))
+    (tmp_path / anchors.STORED).write_text("damaged\n")
+    files = len(list(tmp_path.glob("web.*.ndjson")))
+
+    config = TrailConfig(keys=tmp_path / "keys", retention=Retention(keep_s=-1))
+    Upkeep(tmp_path, config).round(spool)
+    spool.close()
+
+    assert files > 2
+    assert len(list(tmp_path.glob("web.*.ndjson"))) < files
+    assert verify(tmp_path).findings == []
