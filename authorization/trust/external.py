@@ -7,6 +7,7 @@ the one Patient who has the same identifier. What cannot be found out is refused
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import time
@@ -30,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 REMEMBER_S = 30.0
 _MEMORY = 1_000
+# Tokens that are being asked about: at one EHR at a time, and waiting for all of them.
+_AT_ONCE = 10
+_WAITING = 200
 _TIMEOUT_S = 5.0
 _OWN_TOKEN_S = 60
 _EARLY_S = 30.0
@@ -79,6 +83,8 @@ class ExternalTokens:
         self._authority = authority
         self._theirs = theirs or httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False)
         self._known: OrderedDict[bytes, tuple[float, float, Caller]] = OrderedDict()
+        self._asking: dict[bytes, asyncio.Task[tuple[Caller, float]]] = {}
+        self._turns = {one.issuer: asyncio.Semaphore(_AT_ONCE) for one in servers}
         self._credentials: dict[str, tuple[float, str]] = {}
 
     async def verify(self, token: str, address: str | None) -> Caller:
@@ -96,11 +102,31 @@ class ExternalTokens:
         if kept is not None and time.monotonic() < kept[0] and time.time() < kept[1]:
             return replace(kept[2], address=address)
         self._known.pop(key, None)
-        caller, expires = await self._ask(server, token)
+        # Shielded: others may wait for the same answer when this request is given up.
+        caller, _ = await asyncio.shield(self._asked_once(server, key, token))
+        return replace(caller, address=address)
+
+    def _asked_once(
+        self, server: ExternalServer, key: bytes, token: str
+    ) -> asyncio.Task[tuple[Caller, float]]:
+        """The one question about a token, whose answer all its requests share."""
+        task = self._asking.get(key)
+        if task is None:
+            if len(self._asking) >= _WAITING:
+                raise Undecided("too many tokens of other servers are being asked about")
+            task = asyncio.create_task(self._ask(server, token))
+            self._asking[key] = task
+            task.add_done_callback(lambda done: self._answered(key, done))
+        return task
+
+    def _answered(self, key: bytes, done: asyncio.Task[tuple[Caller, float]]) -> None:
+        self._asking.pop(key, None)
+        if done.cancelled() or done.exception() is not None:
+            return
+        caller, expires = done.result()
         self._known[key] = time.monotonic() + REMEMBER_S, expires, caller
         while len(self._known) > _MEMORY:
             self._known.popitem(last=False)
-        return replace(caller, address=address)
 
     def _server_of(self, token: str) -> ExternalServer | None:
         """The listed server that a token says it is of, or that has opaque ones."""
@@ -112,8 +138,12 @@ class ExternalTokens:
         return next((one for one in self._servers.values() if one.opaque), None)
 
     async def _ask(self, server: ExternalServer, token: str) -> tuple[Caller, float]:
+        async with self._turns[server.issuer]:
+            return await self._judged(server, token)
+
+    async def _judged(self, server: ExternalServer, token: str) -> tuple[Caller, float]:
         found = await self._post(server, server.introspection_url, {"token": token})
-        expires = _judged(server, found)
+        expires = _end_of(server, found)
         scopes = Scopes.parse(str(found.get("scope", "")))
         granted = Scopes(frozenset(one for one in scopes.grants if one.context == "patient"))
         patient = found.get("patient")
@@ -122,10 +152,10 @@ class ExternalTokens:
             raise InvalidToken("the token is for no patient")
         ours = await self._mapped(server, patient)
         caller = Caller(
-            subject=str(found.get("sub") or found.get("username") or "unknown user"),
+            subject=_theirs(server, found.get("sub") or found.get("username") or "unknown user"),
             kind="patient",
             scopes=granted,
-            client=str(found.get("client_id") or "unknown client"),
+            client=_theirs(server, found.get("client_id") or "unknown client"),
             patient=ours,
         )
         return caller, expires
@@ -135,13 +165,8 @@ class ExternalTokens:
         theirs = await self._read(server, f"{server.fhir_url.rstrip('/')}/Patient/{patient}")
         if theirs.get("resourceType") != "Patient" or theirs.get("id") != patient:
             raise InvalidToken("the EHR has no such patient")
-        wanted = [
-            f"{server.systems[one['system']]}|{one['value']}"
-            for one in theirs.get("identifier", [])
-            if one.get("system") in server.systems and one.get("value") and _is_plain(one["value"])
-        ]
         found: set[str] = set()
-        for identifier in wanted:
+        for identifier in _identifiers(server, theirs):
             found |= await self._search(identifier)
         if len(found) != 1:
             log.warning("external patient not mapped", server=server.issuer, matches=len(found))
@@ -162,7 +187,7 @@ class ExternalTokens:
                 params={"identifier": identifier, "_count": "5"},
                 headers={"Authorization": f"Bearer {own}"},
             )
-            bundle = answer.json()
+            bundle = orjson.loads(answer.content)
         except (httpx.HTTPError, ValueError) as error:
             raise Undecided("our store does not answer") from error
         if answer.status_code != httpx.codes.OK:
@@ -209,15 +234,34 @@ class ExternalTokens:
         return _object(server, answer)
 
 
-def _judged(server: ExternalServer, found: Mapping[str, Any]) -> float:
+def _theirs(server: ExternalServer, name: object) -> str:
+    """A name of theirs, which is never one of ours: no user or client here has such a name."""
+    return f"{server.issuer}|{name}"
+
+
+def _identifiers(server: ExternalServer, patient: Mapping[str, Any]) -> list[str]:
+    """Their Patient's identifiers as we search for them; those of unknown systems are left out."""
+    listed = patient.get("identifier")
+    return [
+        f"{server.systems[one['system']]}|{one['value']}"
+        for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, dict)
+        and isinstance(one.get("system"), str)
+        and one["system"] in server.systems
+        and _is_plain(one.get("value"))
+        and one.get("use") != "old"
+    ]
+
+
+def _end_of(server: ExternalServer, found: Mapping[str, Any]) -> float:
     """When an introspected token ends. Raises InvalidToken: inactive, over, or not for us."""
     if found.get("active") is not True:
         raise InvalidToken("the EHR says that it is not active")
     if found.get("iss", server.issuer) != server.issuer:
         raise InvalidToken("the EHR says that another server issued it")
     named = found.get("aud", [])
-    audiences = [named] if isinstance(named, str) else named
-    if server.audiences and not set(server.audiences) & set(audiences):
+    audiences = named if isinstance(named, list) else [named]
+    if server.audiences and not any(one in server.audiences for one in audiences):
         raise InvalidToken("it is for another resource server")
     expires = found.get("exp")
     if not isinstance(expires, int | float) or expires <= time.time():
@@ -240,7 +284,7 @@ def _unverified_issuer(token: str) -> str | None:
 
 def _object(server: ExternalServer, answer: httpx.Response) -> dict[str, Any]:
     try:
-        found: Any = answer.json() if answer.status_code == httpx.codes.OK else None
+        found: Any = orjson.loads(answer.content) if answer.status_code == httpx.codes.OK else None
     except ValueError:
         found = None
     if not isinstance(found, dict):
@@ -255,5 +299,5 @@ def _away(server: ExternalServer, error: Exception) -> Undecided:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether an identifier stays one search value: no comma, bar, dollar or backslash."""
-    return isinstance(value, str) and not set(value) & set(",|$\\")
+    """Whether an identifier is one search value: text without comma, bar, dollar, backslash."""
+    return isinstance(value, str) and bool(value) and not set(value) & set(",|$\\")

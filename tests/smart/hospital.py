@@ -6,6 +6,7 @@ the claims that were set at `/control`, where a test also says what is to be wro
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import sys
 import time
@@ -39,6 +40,9 @@ class Hospital:
         self.patients: dict[str, dict[str, Any]] = {}
         self.own: set[str] = set()
         self.asked: dict[str, int] = {}
+        self.slow_s = 0.0  # of each introspection
+        self.busy = 0  # with introspections
+        self.busiest = 0
 
     def routes(self) -> list[Route]:
         return [
@@ -55,7 +59,7 @@ class Hospital:
         if request.method == "POST":
             for name, value in (await request.json()).items():
                 setattr(self, name, value)
-        return JSONResponse({"asked": self.asked})
+        return JSONResponse({"asked": self.asked, "busiest": self.busiest})
 
     async def discovery(self, _: Request) -> Response:
         issuer = "https://other.example" if self.wrong == "metadata" else self.base
@@ -117,6 +121,10 @@ class Hospital:
     async def introspect(self, request: Request) -> Response:
         form = await self._form(request)
         self._count("introspect")
+        self.busy += 1
+        self.busiest = max(self.busiest, self.busy)
+        await asyncio.sleep(self.slow_s)
+        self.busy -= 1
         return JSONResponse(self.tokens.get(form["token"], {"active": False}))
 
     async def patient(self, request: Request) -> Response:

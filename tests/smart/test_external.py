@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from access import AuditEventKind, SpoolReader
+from access.caller import Caller
+from access.errors import Undecided
+from authorization.trust import external
+from tests.fixtures.running import study_uid, wait_for
 from tests.smart.clinic import SYSTEM
 
-MRN = "urn:hospital:mrn"
+MRN, PACS = "urn:hospital:mrn", "urn:hospital:pacs"
 
 
 def their_token(hospital, issuer=None):
@@ -75,10 +82,41 @@ def test_the_ehrs_patient_is_found_here_by_identifier_and_issuer(clinic, ehr):
     assert other.status_code == 403
 
 
-def test_dicomweb_takes_the_same_token(clinic, ehr):
-    token = introspected(ehr)
+def test_the_same_token_opens_the_patients_study_in_dicomweb_and_another_one_does_not(
+    clinic, ehr, demo_study
+):
+    with clinic.stack.client() as http:
+        ours = http.get(f"/fhir/Patient/{clinic.patients['Study']}").json()["identifier"][0]
+    of_the_study = their_patient("x", id="ehr-2", identifier=[{**ours, "system": PACS}])
+    ehr.tell(patients={"ehr-1": their_patient("clinic-zweig-aenne"), "ehr-2": of_the_study})
+    right, wrong = their_token(ehr), their_token(ehr)
+    ehr.tell(tokens={right: active(ehr, patient="ehr-2"), wrong: active(ehr)})
+    study = f"/dicomweb/studies/{study_uid(demo_study['files'][0])}"
 
-    assert get(clinic, token, "/dicomweb/studies").status_code in (200, 204)
+    opened, found = get(clinic, right, study), get(clinic, right, "/dicomweb/studies")
+    refused, absent = get(clinic, wrong, study), get(clinic, wrong, "/dicomweb/studies")
+
+    assert opened.status_code == 200
+    assert opened.headers["content-type"].startswith("multipart/related")
+    assert opened.content.count(b"DICM") >= len(demo_study["files"])
+    uids = {one["0020000D"]["Value"][0] for one in found.json()}
+    assert study.rpartition("/")[2] in uids
+    assert refused.status_code == 403 and b"DICM" not in refused.content
+    assert absent.status_code == 204
+
+
+def test_the_trail_names_people_and_apps_of_the_ehr_with_its_issuer(clinic, ehr):
+    token = introspected(ehr, sub="clinic-root", client_id="clinic-app")
+
+    assert get(clinic, token, "/fhir/Patient").status_code == 200
+
+    batch = SpoolReader(clinic.stack.folder / "var" / "audit").next_batch(1_000_000)
+    names = {
+        (one.record.caller.subject, one.record.caller.client)
+        for one in batch.records
+        if one.record.caller is not None and one.record.event is not AuditEventKind.LOGIN
+    }
+    assert (f"{ehr.issuer}|clinic-root", f"{ehr.issuer}|clinic-app") in names
 
 
 @pytest.mark.parametrize(
@@ -95,6 +133,7 @@ def test_dicomweb_takes_the_same_token(clinic, ehr):
         {"scope": "system/*.rs"},
         {"scope": "user/*.rs"},
         {"scope": ""},
+        {"aud": 7, "exp": None},
     ],
 )
 def test_a_token_that_the_ehr_does_not_vouch_for_is_refused(clinic, ehr, changes):
@@ -119,6 +158,11 @@ def test_user_and_system_scopes_of_the_ehr_give_nothing_beyond_its_patient(clini
         {"system": MRN, "value": "nobody-has-this"},
         {"system": MRN, "value": "clinic-zweig-aenne,clinic-zimmer-otto"},
         {"system": MRN},
+        {"system": MRN, "value": ""},
+        {"system": MRN, "value": 7},
+        {"system": [MRN], "value": "clinic-zweig-aenne"},
+        {"system": MRN, "value": "clinic-zweig-aenne", "use": "old"},
+        "no object",
     ],
 )
 def test_a_patient_who_is_not_surely_ours_is_refused(clinic, ehr, identifier):
@@ -177,8 +221,61 @@ def test_while_the_ehr_is_away_nothing_is_served(clinic, ehr):
     assert fhir.headers["retry-after"]
 
 
-def test_the_cache_is_bounded_and_forgets_in_time():
-    from authorization.trust import external
+def test_requests_with_one_token_at_the_same_time_ask_once(clinic, ehr):
+    token = introspected(ehr)
+    before = ehr.tell(slow_s=0.5)["asked"].get("introspect", 0)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: get(clinic, token, "/fhir/Patient"), range(8)))
+    finally:
+        after = ehr.tell(slow_s=0.0)["asked"]["introspect"]
 
-    assert external.REMEMBER_S <= 30
-    assert external._MEMORY <= 1_000
+    assert {one.status_code for one in answers} == {200}
+    assert after == before + 1
+
+
+def test_many_tokens_at_the_same_time_reach_the_ehr_a_few_at_once(clinic, ehr):
+    tokens = [their_token(ehr) for _ in range(24)]
+    ehr.tell(tokens={one: active(ehr) for one in tokens}, slow_s=0.5, busiest=0)
+    try:
+        with ThreadPoolExecutor(len(tokens)) as pool:
+            answers = list(pool.map(lambda one: get(clinic, one, "/fhir/Patient"), tokens))
+    finally:
+        busiest = ehr.tell(slow_s=0.0)["busiest"]
+
+    assert {one.status_code for one in answers} == {200}
+    assert 1 < busiest <= 10
+
+
+def test_a_kept_answer_ends_with_the_token(clinic, ehr):
+    token = introspected(ehr, exp=int(time.time()) + 8)
+
+    assert get(clinic, token, "/fhir/Patient").status_code == 200
+    wait_for(lambda: get(clinic, token, "/fhir/Patient").status_code == 401, "its end", 60)
+
+
+@pytest.mark.slow
+def test_a_token_that_the_ehr_takes_back_ends_with_the_kept_answer(clinic, ehr):
+    token = introspected(ehr)
+
+    assert get(clinic, token, "/fhir/Patient").status_code == 200
+    ehr.tell(tokens={})
+    wait_for(lambda: get(clinic, token, "/fhir/Patient").status_code == 401, "its end", 120)
+
+
+def test_no_more_answers_are_kept_and_no_more_tokens_wait_than_memory_is_meant_for():
+    caller = Caller("x", "patient")
+
+    async def fill():
+        tokens = external.ExternalTokens(None, (), None, None)
+        for number in range(external._MEMORY + 5):
+            done = asyncio.ensure_future(asyncio.sleep(0, (caller, time.time() + 600)))
+            await done
+            tokens._answered(str(number).encode(), done)
+        kept = len(tokens._known)
+        tokens._asking = {str(number).encode(): done for number in range(external._WAITING)}
+        with pytest.raises(Undecided):
+            tokens._asked_once(None, b"one more", "")
+        return kept
+
+    assert asyncio.run(fill()) == external._MEMORY
