@@ -97,6 +97,12 @@ class User:
         return self.role, self.fhir_user, self.disabled
 
     @property
+    def told(self) -> str:
+        """What they may do and as whom, for the audit trail."""
+        words = (f"role {self.role}", self.fhir_user, "disabled" if self.disabled else None)
+        return ", ".join(one for one in words if one)
+
+    @property
     def patient(self) -> str | None:
         """Logical id of the Patient that this user is; None for everyone else."""
         own = self.fhir_user or ""
@@ -210,11 +216,17 @@ class Users:
                 raise _nobody(username)
 
     def set_password(self, username: str, password: str) -> None:
-        """Give a new password; ends the sessions and what wrong ones had brought."""
+        """Give a new password; ends the sessions and what wrong ones had brought.
+
+        Raises UserError: nobody has the name, or it is of a user who signs in at a provider, whom
+        a password would let past it.
+        """
         kept = passwords.hash_password(password, normal(username))
         with self._open() as connection:
-            if not _keep(connection, normal(username), kept):
+            if _find(connection, username) is None:
                 raise _nobody(username)
+            if not _keep(connection, normal(username), kept):
+                raise UserError(f"{username!r} signs in at another provider, without a password")
             _end_sessions(connection, normal(username))
             throttle.succeed(connection, normal(username))
 
@@ -314,7 +326,8 @@ def _password(connection: psycopg.Connection[Any], username: str) -> str | None:
 
 def _keep(connection: psycopg.Connection[Any], username: str, kept: str) -> bool:
     done = connection.execute(
-        b"update access.account set password = %s, password_at = now() where username = %s",
+        b"update access.account set password = %s, password_at = now() where username = %s"
+        b" and federated is null",
         [kept, username],
     )
     return bool(done.rowcount)

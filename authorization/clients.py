@@ -80,6 +80,13 @@ class Client:
         _check_keys(self)
         _check_addresses(self)
 
+    @property
+    def told(self) -> str:
+        """What it may be granted and where, for the audit trail."""
+        words = [self.kind, "backend" * self.backend, "trusted" * self.trusted]
+        words += ["disabled" * self.disabled, f"scopes {self.scopes}", *self.redirect_uris]
+        return ", ".join(one for one in words if one)
+
     def may_redirect_to(self, uri: str) -> bool:
         """Whether this very text is registered: no prefix, no other case, no other port."""
         return uri in self.redirect_uris

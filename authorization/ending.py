@@ -9,7 +9,8 @@ import psycopg
 
 from access.revocation import Revocations
 from access.tokens import LEEWAY_S
-from authorization.clients import MIGRATIONS, SCHEMA
+from access.users import User
+from authorization.clients import MIGRATIONS, SCHEMA, Client
 from database import migrate
 
 # No access token lives longer (`authorization.access_minutes` is at most 60).
@@ -45,6 +46,16 @@ class Endings:
             ).fetchall()
             self._revoke(machine)
         return self._end(b"client_id = %s", [client_id])
+
+    def user_changed(self, before: User, after: User) -> None:
+        """End what a user gave, when they may do other things now than before."""
+        if before.rights != after.rights:
+            self.of_user(after.username)
+
+    def client_changed(self, before: Client, after: Client) -> None:
+        """End what a client was given, when it may be granted other things now, or nothing."""
+        if after.disabled or after.scopes != before.scopes:
+            self.of_client(after.client_id)
 
     def of_user_and_client(self, username: str, client_id: str) -> int:
         """End what one user gave one client, and forget that they agreed."""

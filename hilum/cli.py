@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from access.errors import AccessError
 from hilum import (
     audit_commands,
     client_commands,
@@ -149,7 +150,7 @@ def token(
         text = mint(
             found, subject=subject, scope=scope, lifetime=lifetime, studies=study, patient=patient
         )
-    except ValueError as error:
+    except (ValueError, AccessError) as error:
         fail(error)
     typer.echo(text)
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 import psycopg
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from access.revocation import Revocations
+from access.errors import AccessError
 from authorization.clients import CODE, CREDENTIALS, KINDS, REFRESH, Client, Clients
-from authorization.ending import Endings
 from authorization.errors import AuthorizationError, ClientError
-from hilum.console import DataOption, database_of, fail, out
+from hilum.console import DataOption, database_of, fail, out, read_settings
+from hilum.operating import endings_of, recorded
 
 app = typer.Typer(
     help="The SMART apps and backends that may ask for access, and what each may be granted.",
@@ -69,7 +69,7 @@ def _clients(data: Path | None) -> Iterator[Clients]:
     """The table; what is refused becomes a message and exit status 1."""
     try:
         yield Clients(database_of(data))
-    except AuthorizationError as error:
+    except (AuthorizationError, AccessError) as error:
         fail(error)
     except psycopg.OperationalError as error:
         fail(f"the database does not answer: {error}")
@@ -88,10 +88,10 @@ def show_all(data: DataOption = None) -> None:
             words += ["trusted"] if one.trusted else []
             table.add_row(
                 one.client_id,
-                one.name,
+                escape(one.name),
                 kind,
-                one.scopes,
-                "\n".join(one.redirect_uris),
+                escape(one.scopes),
+                escape("\n".join(one.redirect_uris)),
                 ", ".join(words),
             )
         out.print(table if table.row_count else "no clients; `hilum clients add ID ...`")
@@ -139,7 +139,8 @@ def add(
                 ),
             },
         )
-        secret = clients.add(client)
+        with recorded(read_settings(data), f"client {client_id} registered: {client.told}"):
+            secret = clients.add(client)
         out.print(f"{client.client_id} is registered", highlight=False)
         if secret is not None:
             out.print(f"secret, shown only now: {secret}", highlight=False, soft_wrap=True)
@@ -173,9 +174,10 @@ def change(
         given |= {"scopes": scope} if scope is not None else {}
         given |= {"disabled": disabled} if disabled is not None else {}
         changed = replace(client, **given)
-        clients.change(changed)
-        if changed.disabled or changed.scopes != client.scopes:
-            _end_authorizations(data, client_id)
+        with recorded(read_settings(data), f"client {client_id} changed: {changed.told}"):
+            clients.change(changed)
+            with endings_of(data) as endings:
+                endings.client_changed(client, changed)
         out.print(f"{client_id} is changed", highlight=False)
 
 
@@ -184,8 +186,10 @@ def remove(client_id: str, data: DataOption = None) -> None:
     """Remove a client for good; what it was given ends."""
     with _clients(data) as clients:
         _found(clients, client_id)
-        _end_authorizations(data, client_id)
-        clients.remove(client_id)
+        with recorded(read_settings(data), f"client {client_id} removed"):
+            with endings_of(data) as endings:
+                endings.of_client(client_id)
+            clients.remove(client_id)
         out.print(f"{client_id} removed", highlight=False)
 
 
@@ -193,7 +197,9 @@ def remove(client_id: str, data: DataOption = None) -> None:
 def rotate_secret(client_id: str, data: DataOption = None) -> None:
     """Give a symmetric client a new secret, which is shown once; the old one ends at once."""
     with _clients(data) as clients:
-        secret = clients.rotate_secret(client_id)
+        _found(clients, client_id)
+        with recorded(read_settings(data), f"client {client_id}: new secret"):
+            secret = clients.rotate_secret(client_id)
         out.print(f"secret, shown only now: {secret}", highlight=False, soft_wrap=True)
 
 
@@ -229,7 +235,7 @@ def _given(
 
 def _read_keys(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return orjson.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         fail(f"{path} is no JSON Web Key Set: {error}")
 
@@ -239,9 +245,3 @@ def _found(clients: Clients, client_id: str) -> Client:
     if client is None:
         raise ClientError(f"there is no client {client_id!r}; `hilum clients list` shows all")
     return client
-
-
-def _end_authorizations(data: Path | None, client_id: str) -> None:
-    """End what the client was given; its tokens stop within two seconds."""
-    with contextlib.closing(Revocations(database_of(data))) as revocations:
-        Endings(database_of(data), revocations).of_client(client_id)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from hilum import marks, wiring
 from hilum import settings as settings_module
@@ -22,7 +23,7 @@ DataOption = Annotated[
 
 def fail(message: object) -> NoReturn:
     """Say what is wrong on standard error and leave with status 1."""
-    err.print(f"[red]hilum:[/red] {message}", highlight=False, soft_wrap=True)
+    err.print(f"[red]hilum:[/red] {escape(str(message))}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from access import AuditEventKind, AuditRecord, Caller
 from access.scopes import Scopes
+from hilum import operating
 from hilum.settings import Settings
-from hilum.wiring import OPERATOR_CLIENT, audit_spool, token_authority
+from hilum.wiring import OPERATOR_CLIENT, token_authority
 
 LONGEST_S = 30 * 24 * 3600
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
@@ -65,17 +66,12 @@ def mint(
 
 def _record(settings: Settings, caller: Caller) -> None:
     """A token is power: who made which is in the audit trail."""
-    spool = audit_spool(settings, "operator")
-    try:
-        spool.record(
-            AuditRecord(
-                action="E",
-                event=AuditEventKind.TOKEN,
-                outcome="success",
-                caller=caller,
-                at=datetime.now(UTC),
-                detail="token by the command line",
-            )
-        )
-    finally:
-        spool.close()
+    record = AuditRecord(
+        action="E",
+        event=AuditEventKind.TOKEN,
+        outcome="success",
+        caller=caller,
+        at=datetime.now(UTC),
+        detail="token by the command line",
+    )
+    operating.write(settings, record)

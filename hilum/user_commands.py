@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +11,14 @@ from typing import Annotated
 
 import psycopg
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from access.errors import AccessError
-from access.revocation import Revocations
 from access.roles import MEANINGS, ROLES
 from access.users import User, Users, normal
-from authorization.ending import Endings
-from hilum.console import DataOption, database_of, fail, out
+from hilum.console import DataOption, database_of, fail, out, read_settings
+from hilum.operating import endings_of, recorded
 
 app = typer.Typer(
     help="The people who may sign in at the viewer and over DICOM, and their roles.",
@@ -57,7 +56,9 @@ def add(
     """Add a user. The password is asked for, or read from standard input."""
     with _users(data) as users:
         user = User(normal(username), name, role, fhir_user)  # type: ignore[arg-type]
-        users.add(user, _password())
+        secret = _password()
+        with recorded(read_settings(data), f"user {user.username} added: {user.told}"):
+            users.add(user, secret)
         out.print(f"{user.username} may sign in and {MEANINGS[user.role]}", highlight=False)
 
 
@@ -75,18 +76,14 @@ def change(
     with _users(data) as users:
         user = users.find(username)
         kept = user.fhir_user if fhir_user is None else fhir_user
-        users.change(
-            replace(
-                user,
-                role=user.role if role is None else role,  # type: ignore[arg-type]
-                display_name=user.display_name if name is None else name,
-                fhir_user=None if kept == "none" else kept,
-            )
+        changed = replace(
+            user,
+            role=user.role if role is None else role,  # type: ignore[arg-type]
+            display_name=user.display_name if name is None else name,
+            fhir_user=None if kept == "none" else kept,
         )
-        if role is not None or fhir_user is not None:
-            _end_authorizations(data, user.username)
-        user = users.find(username)
-        out.print(f"{user.username} {MEANINGS[user.role]}", highlight=False)
+        _change(data, users, user, changed)
+        out.print(f"{changed.username} {MEANINGS[changed.role]}", highlight=False)
 
 
 @app.command("list")
@@ -96,16 +93,23 @@ def show_all(data: DataOption = None) -> None:
         table = Table("username", "name", "role", "FHIR", "may sign in", show_edge=False)
         for user in users.list():
             state = "no (disabled)" if user.disabled else "yes"
-            table.add_row(user.username, user.display_name, user.role, user.fhir_user or "", state)
+            name = escape(user.display_name)
+            table.add_row(user.username, name, user.role, user.fhir_user or "", state)
         out.print(table if table.row_count else "no users; `hilum users add NAME --role ROLE`")
 
 
 @app.command("password")
 def password(username: str, data: DataOption = None) -> None:
-    """Give a new password; ends the sessions. It is asked for, or read from standard input."""
+    """Give a new password, asked for or read from standard input.
+
+    Ends the sessions and what apps were allowed.
+    """
     with _users(data) as users:
-        user = users.find(username)
-        users.set_password(user.username, _password())
+        user, secret = users.find(username), _password()
+        with recorded(read_settings(data), f"user {user.username}: new password"):
+            users.set_password(user.username, secret)
+            with endings_of(data) as endings:
+                endings.of_user(user.username)
         out.print(f"{user.username} has a new password", highlight=False)
 
 
@@ -113,8 +117,8 @@ def password(username: str, data: DataOption = None) -> None:
 def disable(username: str, data: DataOption = None) -> None:
     """Keep a user from signing in; ends the sessions and what apps were allowed."""
     with _users(data) as users:
-        users.change(replace(users.find(username), disabled=True))
-        _end_authorizations(data, normal(username))
+        user = users.find(username)
+        _change(data, users, user, replace(user, disabled=True))
         out.print(f"{normal(username)} may not sign in any more", highlight=False)
 
 
@@ -122,7 +126,8 @@ def disable(username: str, data: DataOption = None) -> None:
 def enable(username: str, data: DataOption = None) -> None:
     """Let a disabled user sign in again."""
     with _users(data) as users:
-        users.change(replace(users.find(username), disabled=False))
+        user = users.find(username)
+        _change(data, users, user, replace(user, disabled=False))
         out.print(f"{normal(username)} may sign in", highlight=False)
 
 
@@ -130,7 +135,9 @@ def enable(username: str, data: DataOption = None) -> None:
 def unlock(username: str, data: DataOption = None) -> None:
     """Forget a user's wrong passwords, so that the next try need not wait."""
     with _users(data) as users:
-        users.unlock(username)
+        user = users.find(username)
+        with recorded(read_settings(data), f"user {user.username}: lock reset"):
+            users.unlock(user.username)
         out.print(f"{normal(username)} may try again", highlight=False)
 
 
@@ -138,15 +145,20 @@ def unlock(username: str, data: DataOption = None) -> None:
 def remove(username: str, data: DataOption = None) -> None:
     """Remove a user for good; the audit trail keeps the name."""
     with _users(data) as users:
-        users.remove(username)
-        _end_authorizations(data, normal(username))
+        user = users.find(username)
+        with recorded(read_settings(data), f"user {user.username}: removed"):
+            users.remove(user.username)
+            with endings_of(data) as endings:
+                endings.of_user(user.username)
         out.print(f"{normal(username)} removed", highlight=False)
 
 
-def _end_authorizations(data: Path | None, username: str) -> None:
-    """End what apps were allowed on behalf of a user; their tokens stop within two seconds."""
-    with contextlib.closing(Revocations(database_of(data))) as revocations:
-        Endings(database_of(data), revocations).of_user(username)
+def _change(data: Path | None, users: Users, before: User, after: User) -> None:
+    """Change a user; what apps were allowed ends with other rights, within two seconds."""
+    with recorded(read_settings(data), f"user {after.username}: changed: {after.told}"):
+        users.change(after)
+        with endings_of(data) as endings:
+            endings.user_changed(before, after)
 
 
 def _password() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -72,15 +72,33 @@ class Administration:
 
         return await self.look(request, judged)
 
+    async def recorded(
+        self, request: Request, session: Session, what: str, change: Callable[[], _T]
+    ) -> _T:
+        """Make a change that is in the audit trail before."""
+        return await self.thread(lambda: self.door.recorded(request, session.user, what, change))
+
+    @staticmethod
+    def page(
+        template: str, session: Session, problem: str, fields: Fields, **more: object
+    ) -> Response:
+        """A page with a form, and what was wrong about it."""
+        return page(
+            template,
+            400 if problem else 200,
+            None,
+            user=session.user,
+            csrf=session.csrf,
+            problem=problem,
+            # Empty where nothing was typed.
+            fields=defaultdict(str, fields),
+            **more,
+        )
+
     @staticmethod
     async def thread(call: Callable[[], _T]) -> _T:
         """A blocking call off the event loop."""
         return await anyio.to_thread.run_sync(call)
-
-
-def typed(fields: Fields) -> Mapping[str, str]:
-    """What was typed, for a template; empty where nothing was."""
-    return defaultdict(str, fields)
 
 
 def stopped(status: int, text: str) -> Response:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from access.audit import AuditUnavailable
 from access.browser import session_of
 from authorization.choices import Choices
 from authorization.ending import Endings
@@ -60,11 +61,16 @@ class AppsPage:
             return stopped(400, f"{str(error).capitalize()}.")
         if not self.door.is_ours(request, session, fields.get("csrf", "")):
             return stopped(403, "This page was open for too long. Please go back to it.")
-        name, client_id = session.user.username, fields.get("client_id", "")
+        user, client_id = session.user, fields.get("client_id", "")[:128]
+
+        def end() -> int:
+            return self.endings.of_user_and_client(user.username, client_id)
+
+        what = f"user {user.username}: took back what client {client_id} was allowed"
         try:
-            await anyio.to_thread.run_sync(lambda: self.endings.of_user_and_client(name, client_id))
-        except psycopg.Error:
-            return stopped(503, "The database is away. Please try again in a moment.")
+            await anyio.to_thread.run_sync(lambda: self.door.recorded(request, user, what, end))
+        except (psycopg.Error, AuditUnavailable):
+            return stopped(503, "That cannot be done now. Please try again in a moment.")
         return go(PATH)
 
     def _given(self, username: str) -> list[tuple[str, str, list[words.Line]]]:

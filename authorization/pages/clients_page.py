@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -13,8 +14,8 @@ from starlette.routing import BaseRoute, Route
 from access.sessions import Session
 from authorization.clients import CODE, CREDENTIALS, KINDS, REFRESH, Client
 from authorization.errors import ClientError
-from authorization.pages.administration import Administration, Fields, stopped, typed
-from authorization.pages.rendering import go, page
+from authorization.pages.administration import Administration, Fields, stopped
+from authorization.pages.rendering import go
 
 LIST = "/admin/clients"
 _EMPTY: Fields = {"kind": "public", "refresh": "1"}
@@ -45,8 +46,9 @@ class ClientsPage:
 
         async def work(session: Session, fields: Fields) -> Response:
             client = _client(fields, fields.get("client_id", ""), fields.get("kind", ""))
-            secret = await self.office.thread(lambda: self.office.door.clients.add(client))
-            self._record(request, session, f"client {client.client_id} registered")
+            what = f"client {client.client_id} registered: {client.told}"
+            clients = self.office.door.clients
+            secret = await self.office.recorded(request, session, what, lambda: clients.add(client))
             if secret is None:
                 return go(f"{LIST}/{client.client_id}")
             return await self._show(session, client, _fields(client), "", secret)
@@ -84,23 +86,33 @@ class ClientsPage:
     async def _changed(
         self, request: Request, session: Session, client: Client, fields: Fields
     ) -> Response:
-        clients, thread, name = self.office.door.clients, self.office.thread, client.client_id
+        clients, endings, name = self.office.door.clients, self.office.endings, client.client_id
+
+        def remove() -> None:
+            endings.of_client(name)
+            clients.remove(name)
+
         match fields.get("do"):
             case "rotate":
-                secret = await thread(lambda: clients.rotate_secret(name))
-                self._record(request, session, f"client {name}: new secret")
+                secret = await self.office.recorded(
+                    request,
+                    session,
+                    f"client {name}: new secret",
+                    lambda: clients.rotate_secret(name),
+                )
                 return await self._show(session, client, _fields(client), "", secret)
             case "remove":
-                await thread(lambda: self.office.endings.of_client(name))
-                await thread(lambda: clients.remove(name))
-                self._record(request, session, f"client {name} removed")
+                await self.office.recorded(request, session, f"client {name} removed", remove)
                 return go(LIST)
             case "change":
                 changed = _client(fields, name, client.kind, client.backend)
-                await thread(lambda: clients.change(changed))
-                if changed.disabled or changed.scopes != client.scopes:
-                    await thread(lambda: self.office.endings.of_client(name))
-                self._record(request, session, f"client {name} changed")
+
+                def change() -> None:
+                    clients.change(changed)
+                    endings.client_changed(client, changed)
+
+                what = f"client {name} changed: {changed.told}"
+                await self.office.recorded(request, session, what, change)
                 return go(f"{LIST}/{name}")
         raise ClientError("the form says nothing of what is to be done")
 
@@ -110,15 +122,8 @@ class ClientsPage:
 
     async def _list(self, session: Session, fields: Fields, problem: str) -> Response:
         clients = await self.office.thread(self.office.door.clients.list)
-        return page(
-            "clients.html",
-            400 if problem else 200,
-            user=session.user,
-            csrf=session.csrf,
-            clients=clients,
-            fields=typed(fields),
-            kinds=KINDS,
-            problem=problem,
+        return self.office.page(
+            "clients.html", session, problem, fields, clients=clients, kinds=KINDS
         )
 
     async def _show(
@@ -129,19 +134,9 @@ class ClientsPage:
         problem: str,
         secret: str | None = None,
     ) -> Response:
-        return page(
-            "client.html",
-            400 if problem else 200,
-            user=session.user,
-            csrf=session.csrf,
-            client=client,
-            fields=typed(fields),
-            problem=problem,
-            secret=secret,
+        return self.office.page(
+            "client.html", session, problem, fields, client=client, secret=secret
         )
-
-    def _record(self, request: Request, session: Session, detail: str) -> None:
-        self.office.door.record_change(request, session.user, detail)
 
 
 def _client(fields: Fields, client_id: str, kind: str, backend: bool | None = None) -> Client:
@@ -169,7 +164,7 @@ def _keys(text: str) -> Any:
     if not text:
         return None
     try:
-        found = json.loads(text)
+        found = orjson.loads(text)
     except ValueError as error:
         raise ClientError("the key set is not JSON") from error
     if not isinstance(found, dict):

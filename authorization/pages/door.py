@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 from urllib.parse import parse_qs, quote
 
 from starlette.requests import Request
@@ -18,6 +20,8 @@ from authorization.clients import Clients
 from authorization.forms import MAX_FIELDS, BadForm, posted
 from authorization.pages.situation import Situation
 from authorization.requests import Requests
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,24 @@ class Door:
         caller = here.user.caller(client=here.client.client_id)
         self._record(AuditEventKind.DENIED, replace(caller, patient=context.patient), "minor", why)
 
-    def record_change(self, request: Request, user: User, detail: str) -> None:
-        """Write down that an administrator changed who may do what."""
+    def record_launch(self, caller: Caller, user: User, client: str, patient: str | None) -> None:
+        """Write down that an app is launched for a user, by themselves or by a backend."""
+        detail = f"launch of {client} for {user.username}"
+        self._record(AuditEventKind.TOKEN, replace(caller, patient=patient), "success", detail)
+
+    def recorded(self, request: Request, user: User, what: str, change: Callable[[], T]) -> T:
+        """Write down that somebody changes who may do what, then make the change. Blocking.
+
+        What cannot be written down is not done; what is not done after all is written down, too.
+        """
         caller = user.caller(client="browser", address=address_of(request))
-        self._record(AuditEventKind.UPDATE, caller, "success", detail)
+        self._record(AuditEventKind.UPDATE, caller, "success", what)
+        try:
+            return change()
+        except Exception as error:
+            why = f"not done: {what}: {type(error).__name__}"
+            self._record(AuditEventKind.UPDATE, caller, "minor", why)
+            raise
 
     def _record(self, event: AuditEventKind, caller: Caller, outcome: str, detail: str) -> None:
         self.audit.record(

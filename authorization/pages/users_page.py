@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from starlette.requests import Request
@@ -11,8 +12,8 @@ from starlette.routing import BaseRoute, Route
 from access.roles import MEANINGS, ROLES
 from access.sessions import Session
 from access.users import User, UserError, Users, normal
-from authorization.pages.administration import Administration, Fields, stopped, typed
-from authorization.pages.rendering import go, page
+from authorization.pages.administration import Administration, Fields, stopped
+from authorization.pages.rendering import go
 
 LIST = "/admin/users"
 _EMPTY: Fields = {"role": "viewer"}
@@ -44,8 +45,10 @@ class UsersPage:
 
         async def work(session: Session, fields: Fields) -> Response:
             user = _user(fields, normal(fields.get("username", "")))
-            await self.office.thread(lambda: self.users.add(user, fields.get("password", "")))
-            self._record(request, session, f"user {user.username} added")
+            what, password = f"user {user.username} added: {user.told}", fields.get("password", "")
+            await self.office.recorded(
+                request, session, what, lambda: self.users.add(user, password)
+            )
             return go(f"{LIST}/{user.username}")
 
         return await self.office.change(request, work, self._list)
@@ -78,61 +81,53 @@ class UsersPage:
     async def _changed(
         self, request: Request, session: Session, user: User, fields: Fields
     ) -> Response:
-        thread, name = self.office.thread, user.username
+        do, what = self._meant(user, fields)
+        await self.office.recorded(request, session, f"user {user.username}: {what}", do)
+        return go(LIST if fields.get("do") == "remove" else f"{LIST}/{user.username}")
+
+    def _meant(self, user: User, fields: Fields) -> tuple[Callable[[], None], str]:
+        """What a form wants done, and how the trail calls it. Raises UserError."""
+        name, password = user.username, fields.get("password", "")
+
+        def remove() -> None:
+            self.users.remove(name)
+            self.office.endings.of_user(name)
+
+        def give_password() -> None:
+            self.users.set_password(name, password)
+            self.office.endings.of_user(name)
+
         match fields.get("do"):
             case "unlock":
-                await thread(lambda: self.users.unlock(name))
-                what = "lock reset"
+                return lambda: self.users.unlock(name), "lock reset"
             case "password":
-                await thread(lambda: self.users.set_password(name, fields.get("password", "")))
-                what = "new password"
+                return give_password, "new password"
             case "remove":
-                await thread(lambda: self.users.remove(name))
-                await thread(lambda: self.office.endings.of_user(name))
-                self._record(request, session, f"user {name}: removed")
-                return go(LIST)
+                return remove, "removed"
             case "change":
                 changed = replace(_user(fields, name), disabled=bool(fields.get("disabled")))
-                await thread(lambda: self.users.change(changed))
-                if _rights(changed) != _rights(user):
-                    await thread(lambda: self.office.endings.of_user(name))
-                what = "changed"
-            case _:
-                raise UserError("the form says nothing of what is to be done")
-        self._record(request, session, f"user {name}: {what}")
-        return go(f"{LIST}/{name}")
+
+                def change() -> None:
+                    self.users.change(changed)
+                    self.office.endings.user_changed(user, changed)
+
+                return change, f"changed: {changed.told}"
+        raise UserError("the form says nothing of what is to be done")
 
     async def _find(self, request: Request) -> User:
         return await self.office.thread(lambda: self.users.find(request.path_params["username"]))
 
     async def _list(self, session: Session, fields: Fields, problem: str) -> Response:
-        return page(
-            "users.html",
-            400 if problem else 200,
-            user=session.user,
-            csrf=session.csrf,
-            users=await self.office.thread(self.users.list),
-            roles=MEANINGS,
-            fields=typed(fields),
-            problem=problem,
-        )
+        users = await self.office.thread(self.users.list)
+        return self.office.page("users.html", session, problem, fields, users=users, roles=MEANINGS)
 
     async def _show(
         self, session: Session, someone: User, fields: Fields | None, problem: str
     ) -> Response:
-        return page(
-            "user.html",
-            400 if problem else 200,
-            user=session.user,
-            csrf=session.csrf,
-            someone=someone,
-            roles=MEANINGS,
-            fields=typed(fields if fields is not None else _fields(someone)),
-            problem=problem,
+        shown = fields if fields is not None else _fields(someone)
+        return self.office.page(
+            "user.html", session, problem, shown, someone=someone, roles=MEANINGS
         )
-
-    def _record(self, request: Request, session: Session, detail: str) -> None:
-        self.office.door.record_change(request, session.user, detail)
 
 
 def _user(fields: Fields, username: str) -> User:
@@ -147,7 +142,3 @@ def _fields(user: User) -> Fields:
     """A user as the form has them."""
     found = {"name": user.display_name, "role": user.role, "fhir_user": user.fhir_user or ""}
     return found | ({"disabled": "1"} if user.disabled else {})
-
-
-def _rights(user: User) -> tuple[str, str | None, bool]:
-    return user.role, user.fhir_user, user.disabled

@@ -57,6 +57,27 @@ def test_every_scope_of_a_role_is_understood(role):
     assert len(Scopes.parse(SCOPES[role]).grants) == len(set(words))
 
 
+def test_who_signs_in_elsewhere_is_given_no_password_and_is_shut_out_by_origin(users, anna):
+    known, _ = users.sign_in_from("https://idp.example 1", replace(anna, username="fed"))
+
+    with pytest.raises(UserError, match="signs in at another provider"):
+        users.set_password(known.username, GOOD)
+    with pytest.raises(LoginRefused):
+        users.authenticate(known.username, GOOD)
+    assert users.shut_out("https://idp.example 1") == "fed"
+    assert users.shut_out("https://idp.example 2") is None
+
+
+def test_the_last_administrator_is_not_demoted_by_a_provider(users, anna):
+    root = replace(anna, username="fed-root", role="administrator")
+    users.sign_in_from("https://idp.example 3", root)
+
+    with pytest.raises(UserError, match="last administrator"):
+        users.sign_in_from("https://idp.example 3", replace(root, role="viewer"))
+
+    assert users.find("fed-root").role == "administrator"
+
+
 def test_a_name_is_taken_once(users, anna):
     with pytest.raises(UserError, match="already"):
         users.add(replace(anna, role="viewer"), GOOD)

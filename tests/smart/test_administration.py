@@ -10,9 +10,12 @@ import sys
 from html import unescape
 
 import pytest
+from starlette.requests import Request
 
-from access import AuditEventKind, SpoolReader
+from access import AuditEventKind, AuditSpool, SpoolReader
+from access.audit import AuditUnavailable
 from access.users import User
+from authorization.pages.door import Door
 from tests.smart.clinic import PASSWORD, Person, field, told
 
 
@@ -104,6 +107,7 @@ def _secret(page):
         {"kind": "king"},
         {"kind": "asymmetric"},
         {"jwks": "{not json"},
+        {"jwks": '{"a":' * 1_500 + "1" + "}" * 1_500},
         {"client_id": "a b"},
         {"backend": "1"},
         {"name": ""},
@@ -191,15 +195,62 @@ def test_forms_of_other_sites_change_nothing(clinic, root, name):
 
 
 def test_changes_are_in_the_trail(clinic, root, name):
+    fields = {"role": "radiologist", "fhir_user": "Practitioner/clinic-anna"}
     post(root, "/admin/users", username=name, password=PASSWORD, role="viewer")
+    post(root, f"/admin/users/{name}", do="change", **fields, disabled="1")
+    post(root, f"/admin/users/{name}", do="password", password="short")
+    post(root, "/admin/clients", client_id=name, **APP)
+    post(root, f"/admin/clients/{name}", do="remove")
 
-    batch = SpoolReader(clinic.stack.folder / "var" / "audit").next_batch(100_000)
-    found = [
-        one.record
-        for one in batch.records
-        if one.record.event is AuditEventKind.UPDATE and name in (one.record.detail or "")
+    found = changes_of(clinic, name)
+    assert {who for who, _, _ in found} == {"clinic-root"}
+    assert [(outcome, what) for _, outcome, what in found] == [
+        ("success", f"user {name} added: role viewer"),
+        ("success", f"user {name}: changed: role radiologist, Practitioner/clinic-anna, disabled"),
+        ("success", f"user {name}: new password"),
+        ("minor", f"not done: user {name}: new password: WeakPassword"),
+        (
+            "success",
+            f"client {name} registered: public, scopes launch/patient patient/*.rs,"
+            " https://a.example/x, https://a.example/y",
+        ),
+        ("success", f"client {name} removed"),
     ]
-    assert [one.caller.subject for one in found] == ["clinic-root"]
+
+
+def test_what_cannot_be_written_down_is_not_changed(tmp_path):
+    audit, done = AuditSpool(tmp_path / "audit", "test"), []
+    (tmp_path / "audit").rmdir()
+    (tmp_path / "audit").write_text("no folder")
+    request = Request({"type": "http", "headers": [], "client": ("127.0.0.1", 1)})
+    door = Door(None, None, None, audit)
+
+    with pytest.raises(AuditUnavailable):
+        door.recorded(request, User("root", "", "administrator"), "x", lambda: done.append(1))
+
+    assert done == []
+
+
+def changes_of(clinic, name):
+    """Who, outcome and detail of each change of rights in the trail that names this."""
+    batch = SpoolReader(clinic.stack.folder / "var" / "audit").next_batch(1_000_000)
+    return [
+        (one.record.caller.subject, one.record.outcome, one.record.detail)
+        for one in batch.records
+        if one.record.event is AuditEventKind.UPDATE
+        and name in (one.record.detail or "").replace(":", "").split()
+    ]
+
+
+def test_a_new_password_ends_what_apps_were_allowed(clinic, root, name):
+    clinic.add_user(User(name, "", "radiologist"))
+    person, app = clinic.person(name), clinic.register(trusted=True)
+    person.ask(app, "user/Patient.rs")
+    headers = {"Authorization": f"Bearer {person.tokens(app)['access_token']}"}
+
+    post(root, f"/admin/users/{name}", do="password", password=f"another {PASSWORD}")
+
+    assert root.http.get("/fhir/Patient", headers=headers).status_code == 401
 
 
 def test_what_an_app_was_allowed_is_shown_and_taken_back(clinic):
@@ -210,6 +261,7 @@ def test_what_an_app_was_allowed_is_shown_and_taken_back(clinic):
     shown = told(anna.http.get("/auth/apps").text)
 
     answer = post(anna, "/auth/apps", client_id=app.client_id)
+    written = changes_of(clinic, app.client_id)
     headers = {"Authorization": f"Bearer {tokens['access_token']}"}
     read = Person(clinic.base).http.get("/fhir/Patient?_count=1", headers=headers)
     form = {
@@ -221,6 +273,7 @@ def test_what_an_app_was_allowed_is_shown_and_taken_back(clinic):
 
     assert "Growth chart" in shown and "personal details" in shown
     assert answer.status_code == 303
+    assert [who for who, _, what in written if "took back" in what] == ["clinic-anna"]
     assert (read.status_code, refreshed.status_code) == (401, 400)
     assert "Allow Growth chart?" in anna.ask(app, "user/Patient.rs").text
 
@@ -237,7 +290,7 @@ def test_the_commands_do_the_same(clinic, name, tmp_path):
         clinic, "clients", "add", "x", "--kind", "asymmetric", "--jwks", str(keys), *good
     )
     rotated = hilum(clinic, "clients", "rotate-secret", name)
-    changed = hilum(clinic, "clients", "set", name, "--name", "Other", "--no-refresh")
+    changed = hilum(clinic, "clients", "set", name, "--name", "Other [/dr]", "--no-refresh")
     listed = hilum(clinic, "clients", "list")
     client = clinic.clients.find(name)
     removed = hilum(clinic, "clients", "remove", name)
@@ -246,7 +299,16 @@ def test_the_commands_do_the_same(clinic, name, tmp_path):
     assert [one[0] for one in (added, rotated, changed, listed, removed)] == [0] * 5
     assert [one[0] for one in (twice, no_keys, missing)] == [1] * 3
     assert "secret, shown only now" in added[1] and "secret, shown only now" in rotated[1]
-    assert (client.name, client.grant_types) == ("Other", ("authorization_code",))
+    assert (client.name, client.grant_types) == ("Other [/dr]", ("authorization_code",))
+    assert "[/dr]" in listed[1]
+    assert [what.partition(":")[0] for _, _, what in changes_of(clinic, name)] == [
+        f"client {name} registered",
+        f"client {name} registered",
+        "not done",
+        f"client {name}",
+        f"client {name} changed",
+        f"client {name} removed",
+    ]
     assert "Traceback" not in twice[1] + no_keys[1] + missing[1]
 
 
