@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import orjson
@@ -44,6 +46,8 @@ MAX_FORM_BYTES = MIB
 JSON_TYPES = frozenset({"application/fhir+json", "application/json", "application/json-patch+json"})
 OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 READABLE_BUNDLE_BYTES = 64 * MIB
+# A word of a stored resource becomes a header: a line's end in it would begin another header.
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.+-]+)*\Z", re.ASCII)
 
 log = structlog.get_logger(__name__)
 
@@ -309,7 +313,7 @@ class Facade:
         if "fhir+json" in accept:
             return Response(content, headers={**headers, "content-type": FHIR_JSON_UTF8})
         headers |= {"x-content-type-options": "nosniff", "content-disposition": "attachment"}
-        headers["content-type"] = str(binary.get("contentType", "application/octet-stream"))
+        headers["content-type"] = media_type_of(binary)
         return Response(b64decode(binary.get("data", "")), headers=headers)
 
     async def _body(self, request: Request, limit: int) -> bytes:
@@ -355,6 +359,12 @@ class Facade:
 def _path(request: Request) -> str:
     """The path below the mount point, without the leading slash."""
     return str(request.path_params.get("path", "")).strip("/")
+
+
+def media_type_of(binary: Mapping[str, Any]) -> str:
+    """What a Binary says that it is, where that is a media type."""
+    told = str(binary.get("contentType", ""))
+    return told if _MEDIA_TYPE.match(told) else "application/octet-stream"
 
 
 def _media_type(request: Request) -> str:
