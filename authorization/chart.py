@@ -19,6 +19,7 @@ from access.tokens import TokenAuthority
 from access.users import User
 from authorization.context import is_id
 from authorization.errors import AuthorizationError
+from authorization.forms import BadForm
 
 PAGE_ROWS = 10
 _TOKEN_S = 60
@@ -75,9 +76,9 @@ class Chart:
         )
 
     async def following(self, user: User, kind: str, link: str) -> Page:
-        """The next page of a search. Raises ChartAway if it is none of ours."""
+        """The next page of a search. Raises BadForm: it is none of our door."""
         if not _LINK.fullmatch(link):
-            raise ChartAway
+            raise BadForm("there is no such page of the search; please search again")
         return await self._page(user, kind, link, [])
 
     async def studies(self, user: User, patient: str) -> Page:

@@ -14,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from access.audit import AuditUnavailable
 from access.browser import session_of
+from access.caller import Caller
 from access.errors import Unauthorized
-from access.http import OwnTokens, caller_of
+from access.http import OwnTokens, address_of, caller_of
 from access.tokens import TokenAuthority
 from access.users import User, UserError, Users
 from authorization.chart import Chart, ChartAway
@@ -69,15 +71,16 @@ class Launching:
         """Create a launch: JSON in, JSON out."""
         try:
             body = await _json(request)
-            user, session = await self._for_whom(request, body)
+            user, session, caller = await self._for_whom(request, body)
             client = await self._app(body.get("client_id"))
             context = await context_of(self.chart, user, Opening.parse(body))
+            self.door.record_launch(caller, user, client.client_id, context.patient)
             launch = await self._keep(client, user, context, session)
         except Refused as error:
             return _problem(error.status, str(error))
         except (ContextError, NotOpen) as error:
             return _problem(400 if isinstance(error, ContextError) else 403, str(error))
-        except (ChartAway, psycopg.Error):
+        except (ChartAway, psycopg.Error, AuditUnavailable):
             return _problem(503, "try again in a moment")
         answer = {"launch": launch, "expires_in": OPEN_S, "iss": self.fhir_url}
         if client.launch_url is not None:
@@ -123,17 +126,21 @@ class Launching:
                 raise Refused(404, "the app cannot be launched")
             opening = Opening(study=fields.get("study") or None)
             context = await context_of(self.chart, session.user, opening)
+            caller = _by_browser(request, session.user)
+            self.door.record_launch(caller, session.user, client.client_id, context.patient)
             launch = await self._keep(client, session.user, context, token)
         except (Refused, NotOpen, BadForm) as error:
             return _stopped(getattr(error, "status", 400), str(error))
-        except (ChartAway, psycopg.Error):
+        except (ChartAway, psycopg.Error, AuditUnavailable):
             return _stopped(503, "It cannot be opened now. Please try again in a moment.")
         return page("leaving.html", client=client, location=self._url(client, launch))
 
-    async def _for_whom(self, request: Request, body: dict[str, Any]) -> tuple[User, str | None]:
-        """The user, and the session token that the launch is bound to. Raises Refused."""
+    async def _for_whom(
+        self, request: Request, body: dict[str, Any]
+    ) -> tuple[User, str | None, Caller]:
+        """The user, the session token that the launch is bound to, and who asks. Raises Refused."""
         if "authorization" in request.headers:
-            return await self._by_backend(request, body), None
+            return await self._by_backend(request, body)
         session, token = session_of(request), self.door.cookie.read(request)
         if session is None or token is None:
             raise Refused(401, "a session, or the token of a trusted backend, is required")
@@ -141,9 +148,11 @@ class Launching:
             raise Refused(403, "launches by session come from this site's own pages only")
         if body.get("user") not in (None, session.user.username):
             raise Refused(403, "a launch by session is for the user who is signed in")
-        return session.user, token
+        return session.user, token, _by_browser(request, session.user)
 
-    async def _by_backend(self, request: Request, body: dict[str, Any]) -> User:
+    async def _by_backend(
+        self, request: Request, body: dict[str, Any]
+    ) -> tuple[User, None, Caller]:
         try:
             caller = await caller_of(request, OwnTokens(self.authority))
         except Unauthorized as error:
@@ -158,7 +167,7 @@ class Launching:
             raise Refused(400, "user names somebody who may sign in") from error
         if user.disabled:
             raise Refused(400, "user names somebody who may sign in")
-        return user
+        return user, None, caller
 
     async def _app(self, client_id: object) -> Client:
         """The app to be launched. Raises Refused."""
@@ -183,6 +192,10 @@ class Launching:
 
     async def _thread(self, call: Callable[[], _T]) -> _T:
         return await anyio.to_thread.run_sync(call)
+
+
+def _by_browser(request: Request, user: User) -> Caller:
+    return user.caller(client="browser", address=address_of(request))
 
 
 def _is_launchable(client: Client) -> bool:
