@@ -48,8 +48,8 @@ def test_the_study_ends_with_one_of_each_result(stack, demo_study):
 
     assert result["tasks"] == ["completed"]
     assert result["reports"] == 1
-    assert result["series"] == {"MR": 4, "SEG": 1, "SR": 1, "DOC": 1}
-    assert result["instances"] == {"MR": 432, "SEG": 1, "SR": 1, "DOC": 1}
+    assert result["series"] == {"MR": 4, "SEG": 1, "SR": 1, "DOC": 1, "KO": 0}
+    assert result["instances"] == {"MR": 432, "SEG": 1, "SR": 1, "DOC": 1, "KO": 0}
 
 
 def test_imaging_study_counts_equal_the_archive_with_the_results_in_it(stack, demo_study):
