@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 import struct
 from base64 import b64encode
-from io import BufferedIOBase
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.encaps import encapsulate_buffer
 
 from archive import MissingAttribute
 from archive.keys import DicomJson
+from dicomweb.bulk_file import BulkFile, Span
 from dicomweb.errors import BadRequest, PayloadTooLarge
 from dicomweb.media import NATIVE, MediaRange, transfer_syntax_of
 
@@ -34,14 +31,16 @@ class Bulk:
 
     def __init__(self, kind: MediaRange) -> None:
         self.kind = kind
-        self.parts: list[BufferedIOBase] = []
+        self.parts: list[Span] = []
 
 
 class BulkContent:
     """Takes the bulk values out of a document; pydicom gets them as files, not as bytes."""
 
-    def __init__(self, bulk: dict[str, Bulk]) -> None:
+    def __init__(self, bulk: dict[str, Bulk], file: BulkFile) -> None:
         self._bulk = bulk
+        self._file = file
+        self._inlined = 0
         self.syntax: str | None = None
         self._pixels: Bulk | None = None
 
@@ -71,7 +70,7 @@ class BulkContent:
             self._pixels = bulk
             self.syntax = transfer_syntax_of(bulk.kind)
             return {"vr": "OW"}
-        return _inline(str(element.get("vr", "UN")), bulk)
+        return self._inline(str(element.get("vr", "UN")), bulk)
 
     def fill(self, data_set: Dataset) -> None:
         """Put the pixel data in, as a stream."""
@@ -79,40 +78,27 @@ class BulkContent:
             return
         if missing := [name for name in _DESCRIPTION if data_set.get(name) is None]:
             raise MissingAttribute(f"pixel data need {', '.join(missing)} in the metadata")
-        for part in self._pixels.parts:
-            part.seek(0)
+        parts = self._pixels.parts
         if self.syntax is None or self.syntax in NATIVE:
             vr = "OB" if int(data_set.get("BitsAllocated") or 8) <= 8 else "OW"
-            data_set.add_new(_PIXEL_DATA, vr, _joined(self._pixels.parts))
+            data_set.add_new(_PIXEL_DATA, vr, self._file.joined(parts))
             return
-        data_set.add_new(_PIXEL_DATA, "OB", encapsulate_buffer(self._pixels.parts))
+        # pydicom's own EncapsulatedBuffer takes minutes for a thousand frames.
+        data_set.add_new(_PIXEL_DATA, "OB", self._file.encapsulated(parts))
         data_set["PixelData"].is_undefined_length = True
 
-
-def _joined(parts: list[BufferedIOBase]) -> BufferedIOBase:
-    """All parts as one file of even length."""
-    first = parts[0]
-    first.seek(0, io.SEEK_END)
-    for part in parts[1:]:
-        part.seek(0)
-        shutil.copyfileobj(part, first)
-    del parts[1:]  # another instance may refer to the same value
-    if first.tell() % 2:
-        first.write(b"\0")
-    first.seek(0)
-    return first
-
-
-def _inline(vr: str, bulk: Bulk) -> dict[str, Any]:
-    """A bulk value that is not pixel data, as if it had come in the metadata."""
-    data = _joined(bulk.parts).read(_MAX_INLINE + 1)
-    if len(data) > _MAX_INLINE:
-        raise PayloadTooLarge("a bulk value that is not pixel data is larger than the limit")
-    if vr in _BINARY:
-        return {"vr": vr, "InlineBinary": b64encode(data).decode("ascii")}
-    if vr in _NUMBERS:
-        one = struct.Struct("<" + _NUMBERS[vr])
-        whole = data[: len(data) // one.size * one.size]
-        return {"vr": vr, "Value": [value for (value,) in one.iter_unpack(whole)]}
-    text = data.decode("utf-8", "replace").rstrip("\0 ")
-    return {"vr": vr, "Value": [text] if vr in _UNSPLIT else text.split("\\")}
+    def _inline(self, vr: str, bulk: Bulk) -> dict[str, Any]:
+        """A bulk value that is not pixel data, as if it had come in the metadata."""
+        # In all: many attributes may refer to one value.
+        self._inlined += sum(length for _, length in bulk.parts)
+        if self._inlined > _MAX_INLINE:
+            raise PayloadTooLarge("bulk values that are not pixel data are larger than the limit")
+        data = self._file.joined(bulk.parts).read()
+        if vr in _BINARY:
+            return {"vr": vr, "InlineBinary": b64encode(data).decode("ascii")}
+        if vr in _NUMBERS:
+            one = struct.Struct("<" + _NUMBERS[vr])
+            whole = data[: len(data) // one.size * one.size]
+            return {"vr": vr, "Value": [value for (value,) in one.iter_unpack(whole)]}
+        text = data.decode("utf-8", "replace").rstrip("\0 ")
+        return {"vr": vr, "Value": [text] if vr in _UNSPLIT else text.split("\\")}

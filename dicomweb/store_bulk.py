@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
-from contextlib import ExitStack
-from io import BufferedRandom
 from typing import Any
 
 import orjson
@@ -14,9 +11,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID
 
 from archive import ArchiveError, Incoming, InvalidUid, MissingAttribute, NotDicom
-from archive.incoming import disk_error
 from archive.keys import DicomJson, InstanceKey
 from dicomweb.bulk_content import Bulk, BulkContent
+from dicomweb.bulk_file import BulkFile
 from dicomweb.config import DicomwebConfig
 from dicomweb.door import is_uid
 from dicomweb.errors import BadRequest, PayloadTooLarge
@@ -26,21 +23,21 @@ from dicomweb.xml import DICOM_XML, from_native
 
 
 class BulkIntake:
-    """Collects the parts of one request; large ones wait in files that have no name."""
+    """Collects the parts of one request; bulk data wait in a file."""
 
     def __init__(self, config: DicomwebConfig) -> None:
         self._config = config
-        self._files = ExitStack()
+        self._file = BulkFile()
         self._bulk: dict[str, Bulk] = {}
         self._document: bytearray | None = None
         self._kind = ""
-        self._current: BufferedRandom | None = None
-        self._size = 0
+        self._current: Bulk | None = None
+        self._begin_at = 0
         self.documents: list[DicomJson] = []
 
     def close(self) -> None:
-        """Let go of every file."""
-        self._files.close()
+        """Let go of the file."""
+        self._file.close()
 
     def take(self, event: Event) -> None:
         """One event of the multipart stream."""
@@ -60,9 +57,8 @@ class BulkIntake:
             return
         if not location:
             raise BadRequest("a bulk data part has no Content-Location")
-        bulk = self._bulk.setdefault(location, Bulk(kind))
-        self._current = self._files.enter_context(tempfile.TemporaryFile("w+b"))  # noqa: SIM115
-        bulk.parts.append(self._current)
+        self._current = self._bulk.setdefault(location, Bulk(kind))
+        self._begin_at = self._file.size
 
     def _data(self, data: bytes) -> None:
         """The next bytes of the part."""
@@ -71,19 +67,16 @@ class BulkIntake:
             if len(self._document) > self._config.max_metadata_bytes:
                 raise PayloadTooLarge("the metadata are larger than the limit")
             return
-        assert self._current is not None  # noqa: S101 - begin has made one of the two
-        self._size += len(data)
-        if self._size > self._config.max_bulk_bytes:
+        if self._file.size + len(data) > self._config.max_bulk_bytes:
             raise PayloadTooLarge("the bulk data of the request are larger than the limit")
-        try:
-            self._current.write(data)
-        except OSError as error:
-            raise disk_error(error) from error
+        self._file.write(data)
 
     def _end(self) -> None:
         """The part is complete."""
         document, self._document = self._document, None
         if document is None:
+            assert self._current is not None  # noqa: S101 - begin has made one of the two
+            self._current.parts.append((self._begin_at, self._file.size - self._begin_at))
             return
         if self._kind == DICOM_XML:
             self.documents.append(from_native(bytes(document)))
@@ -100,7 +93,7 @@ class BulkIntake:
             ArchiveError: a UID is missing or not valid, or the disk refused the file.
         """
         _check_uids(document)
-        content = BulkContent(self._bulk)
+        content = BulkContent(self._bulk, self._file)
         level = content.level(document, 0)
         try:
             data_set = Dataset.from_json(level)

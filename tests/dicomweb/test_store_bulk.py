@@ -6,10 +6,12 @@ import io
 
 import numpy as np
 import orjson
+import psutil
 import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEGLSLossless, SecondaryCaptureImageStorage, generate_uid
 
+from dicomweb import bulk_content
 from dicomweb.xml import to_native
 from tests.dicomweb.server import B, parts_of, slice_of, url_of
 
@@ -179,3 +181,44 @@ def test_bulk_data_of_another_study_do_not_pass_the_url(server, web):
 
     assert answer.status_code == 409
     assert answer.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xA900]
+
+
+def test_a_thousand_bulk_parts_need_no_thousand_files(web):
+    dataset = slice_of(SOPClassUID=SecondaryCaptureImageStorage, NumberOfFrames=1000)
+    document, _ = described(dataset)
+    jls = {"Content-Type": "image/jls", "Content-Location": "bulk/1"}
+    frames = [b"\xff\xd8\xff frame %d \xff\xd9" % number for number in range(1000)]
+    before = psutil.Process().num_fds()
+    most = before
+
+    def content():
+        nonlocal most
+        for part in (metadata_part(JSON, document), *((jls, frame) for frame in frames)):
+            yield body(part).removesuffix(f"--{B}--\r\n".encode())
+            most = max(most, psutil.Process().num_fds())
+        yield f"--{B}--\r\n".encode()
+
+    answer = post(web, JSON, content())
+    got = web.get(
+        url_of(dataset) + "/frames/1,1000",
+        headers={"Accept": 'multipart/related; type="image/jls"'},
+    )
+
+    assert answer.status_code == 200
+    assert [part.rstrip(b"\0") for _, part in parts_of(got)] == [frames[0], frames[-1]]
+    assert most < before + 100
+
+
+def test_many_attributes_that_name_one_large_value_are_refused_in_bounded_memory(web, monkeypatch):
+    monkeypatch.setattr(bulk_content, "_MAX_INLINE", 1024 * 1024)
+    document, pixels = described(slice_of())
+    for number in range(0x10, 0x30):
+        document[f"0043{number:02X}10"] = {"vr": "OB", "BulkDataURI": "large"}
+    octets = {"Content-Type": "application/octet-stream"}
+    parts = [
+        metadata_part(JSON, document),
+        ({**octets, "Content-Location": "bulk/1"}, pixels),
+        ({**octets, "Content-Location": "large"}, bytes(100_000)),
+    ]
+
+    assert post(web, JSON, body(*parts)).status_code == 413
