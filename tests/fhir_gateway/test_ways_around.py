@@ -123,6 +123,28 @@ def test_the_page_of_another_does_not_hide_behind_an_own_one(client_for, data):
     assert app.get(own).status_code == 200
 
 
+def test_a_reference_opens_nothing_to_who_wrote_it(writer, everything, data):
+    device = everything.post("Device", json={"resourceType": "Device", "serialNumber": "hidden"})
+    name = f"Device/{device.json()['id']}"
+    own = data.observation(data.anna, device={"reference": name})
+
+    refused = writer.post("Observation", json=own)
+    assert_refused(refused, 403)
+    assert_refused(
+        writer.post("Observation", json={**own, "device": {"reference": "Device/no"}}), 403
+    )
+    assert_refused(writer.get(name), 404)
+    study = data.imaging_study(
+        data.anna, endpoint=[{"reference": f"Endpoint/{data.bert.endpoint}"}]
+    )
+    assert_refused(writer.post("ImagingStudy", json=study), 403)
+
+    # What others have tied to the record may be named again.
+    everything.post("Observation", json=own).raise_for_status()
+    assert writer.get(name).status_code == 200
+    assert writer.post("Observation", json=own).status_code == 201
+
+
 @pytest.mark.parametrize("patch", ["json", "parameters"])
 def test_a_patch_does_not_ask_who_there_is(writer, everything, fresh_observation, data, patch):
     found = {"reference": f"Patient?identifier={SYSTEM}|{data.bert.family}"}
@@ -198,3 +220,24 @@ def test_parameters_of_docref_that_are_none_are_refused(everything):
         told = {"name": "type", "valueCoding": value}
         body = {"resourceType": "Parameters", "parameter": [told]}
         assert_refused(everything.post("DocumentReference/$docref", json=body), 400)
+
+
+@pytest.mark.parametrize(
+    ("told", "given"),
+    [
+        ("text/plain; charset=utf-8", "text/plain; charset=utf-8"),
+        ("application/pdf", "application/pdf"),
+        ("text/plain\r\nX-Smuggled: yes", "application/octet-stream"),
+        ("text/html \N{EN DASH}", "application/octet-stream"),
+    ],
+)
+def test_the_type_of_an_attachment_does_not_become_another_header(everything, told, given):
+    body = {"resourceType": "Binary", "contentType": told, "data": "eA=="}
+    headers = {"Content-Type": "application/fhir+json"}
+    stored = everything.post("Binary", json=body, headers=headers)
+
+    answer = everything.get(f"Binary/{stored.json()['id']}", headers={"Accept": "*/*"})
+
+    assert (answer.status_code, answer.content) == (200, b"x")
+    assert answer.headers["content-type"] == given
+    assert "x-smuggled" not in answer.headers

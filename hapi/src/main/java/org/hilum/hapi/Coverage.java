@@ -112,12 +112,26 @@ class Coverage {
         .allMatch(about -> (PATIENT + "/" + patient).equals(plain(about.getReferenceElement())));
   }
 
-  /** Whether the store would look for something that the resource refers to, and the grant does not cover. */
-  boolean asksForMore(Grant grant, IBaseResource resource) {
+  /** Whether storing the resource would tell or open more than the grant covers, by what it refers to. */
+  boolean reachesFurther(Grant grant, IBaseResource resource, String letter) {
+    var limited = !grant.coversAll(resource.fhirType(), letter);
     return terser.getAllResourceReferences(resource).stream()
-        .map(found -> found.getResourceReference().getReferenceElement().getValue())
-        .filter(reference -> reference != null && reference.indexOf('?') >= 0)
-        .anyMatch(reference -> !grant.coversAll(reference.substring(0, reference.indexOf('?')), "s"));
+        .map(found -> found.getResourceReference().getReferenceElement())
+        .anyMatch(id -> searchesFurther(grant, id) || (limited && opens(grant, id)));
+  }
+
+  /** A reference such as `Patient?identifier=x`: the store looks for it. */
+  private static boolean searchesFurther(Grant grant, IIdType id) {
+    var query = id.getValue() == null ? -1 : id.getValue().indexOf('?');
+    return query >= 0 && !grant.coversAll(id.getValue().substring(0, query), "s");
+  }
+
+  /** A reference by which its writer could from then on see what it could not see before. */
+  private boolean opens(Grant grant, IIdType id) {
+    return id.hasResourceType()
+        && grant.rules().stream()
+            .anyMatch(rule -> !rule.referredBy().isEmpty() && rule.names(id.getResourceType(), "rs"))
+        && !stored(id, found -> covers(grant, found, "rs"));
   }
 
   private boolean satisfies(IBaseResource resource, String filter) {
@@ -149,13 +163,16 @@ class Coverage {
   }
 
   private boolean isStoredAndCovered(Grant grant, IIdType id) {
-    return id.hasResourceType() && id.hasIdPart() && grant.names(id.getResourceType(), "rs") && stored(id, grant);
+    return id.hasResourceType()
+        && id.hasIdPart()
+        && grant.names(id.getResourceType(), "rs")
+        && stored(id, found -> coversByItself(grant, found, "rs"));
   }
 
-  private boolean stored(IIdType id, Grant grant) {
+  private boolean stored(IIdType id, Predicate<IBaseResource> covered) {
     try {
       var found = daos.getResourceDao(id.getResourceType()).read(id.toVersionless(), new SystemRequestDetails());
-      return found != null && coversByItself(grant, found, "rs");
+      return found != null && covered.test(found);
     } catch (BaseServerResponseException e) {
       return false; // gone, or never there
     }

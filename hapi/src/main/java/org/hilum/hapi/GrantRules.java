@@ -103,7 +103,7 @@ class GrantRules extends AuthorizationInterceptor {
     }
 
     private boolean mayBeStored(IBaseResource input, String letter) {
-      return coverage.covers(grant, input, letter) && !coverage.asksForMore(grant, input);
+      return coverage.covers(grant, input, letter) && !coverage.reachesFurther(grant, input, letter);
     }
 
     private static boolean isUpdate(RequestDetails request, IBaseResource input) {

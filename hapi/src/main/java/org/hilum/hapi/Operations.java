@@ -26,8 +26,7 @@ final class Operations {
       case SEARCH_SYSTEM, HISTORY_SYSTEM -> grant.coversEverything("s");
       case GET_PAGE -> grant.rules().stream().anyMatch(rule -> rule.letters().matches(".*[rs].*"));
       case TRANSACTION -> mayTryAll(grant, request);
-      case VALIDATE -> grant.operations().contains("$validate");
-      case EXTENDED_OPERATION_SERVER, EXTENDED_OPERATION_TYPE, EXTENDED_OPERATION_INSTANCE ->
+      case VALIDATE, EXTENDED_OPERATION_SERVER, EXTENDED_OPERATION_TYPE, EXTENDED_OPERATION_INSTANCE ->
           grant.operations().contains(request.getOperation())
               && (!asksAboutStored(request) || grant.coversAll(type, "r"));
       default -> false;
