@@ -6,7 +6,6 @@ Source: SMART App Launch 2.2, Scopes and Launch Context. What is not understood 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import quote, unquote
@@ -73,17 +72,6 @@ class Scopes:
         """
         found = (_grant(part) for part in text.split(" "))
         return cls(frozenset(grant for grant in found if grant is not None))
-
-    def allows(self, resource_type: str, interaction: Interaction) -> bool:
-        """True when some grant names this type (or `*`) and this interaction.
-
-        A filter is left aside: whether the very resource is covered is for `rules_for`.
-        """
-        return any(grant.covers(resource_type, interaction) for grant in self.grants)
-
-    def allows_all(self, resource_type: str, interactions: Iterable[Interaction]) -> bool:
-        """True when each of the interactions is allowed."""
-        return all(self.allows(resource_type, one) for one in interactions)
 
     def rules_for(self, resource_type: str, interaction: Interaction) -> list[Grant]:
         """The grants that name this type and interaction; a resource needs one of them."""

@@ -24,7 +24,7 @@ def test_a_v2_scope_grants_exactly_its_letters_on_exactly_its_types(context, kin
     scopes = Scopes.parse(f"{context}/{kind}.{ordered(chosen)}")
 
     for other in TYPES:
-        granted = {i for i in INTERACTIONS if scopes.allows(other, i)}
+        granted = {i for i in INTERACTIONS if scopes.rules_for(other, i)}
         assert granted == (chosen if kind in ("*", other) else set())
 
 
@@ -32,7 +32,7 @@ def test_a_v2_scope_grants_exactly_its_letters_on_exactly_its_types(context, kin
 def test_a_v1_scope_means_its_v2_letters(word, expected):
     scopes = Scopes.parse(f"system/Patient.{word}")
 
-    assert {i for i in INTERACTIONS if scopes.allows("Patient", i)} == set(expected)
+    assert {i for i in INTERACTIONS if scopes.rules_for("Patient", i)} == set(expected)
 
 
 @given(st.lists(st.tuples(contexts, types, letters), max_size=5))
@@ -43,8 +43,8 @@ def test_several_scopes_are_the_union_of_each(parts):
 
     for kind in TYPES:
         for interaction in INTERACTIONS:
-            alone = any(Scopes.parse(text).allows(kind, interaction) for text in texts)
-            assert together.allows(kind, interaction) == alone
+            alone = any(Scopes.parse(text).rules_for(kind, interaction) for text in texts)
+            assert bool(together.rules_for(kind, interaction)) == alone
 
 
 @given(st.text())
@@ -91,7 +91,7 @@ def test_any_text_is_read_without_an_error(text):
 def test_what_is_not_understood_grants_nothing(scope):
     scopes = Scopes.parse(scope)
 
-    assert not any(scopes.allows(kind, i) for kind in [*TYPES, "*"] for i in INTERACTIONS)
+    assert not any(scopes.rules_for(kind, i) for kind in [*TYPES, "*"] for i in INTERACTIONS)
 
 
 tokens = st.sampled_from(
