@@ -29,6 +29,8 @@ LIFETIME = "8h"
 LONGEST_WAIT_S = 8 * 3600.0
 STATE_FILE = "export.json"
 PARTS = ("output", "deleted", "error")
+WAIT = (httpx.codes.ACCEPTED, httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+OVER = (httpx.codes.NOT_FOUND, httpx.codes.INTERNAL_SERVER_ERROR)  # unknown now, or failed
 FORMATS = {"ndjson": "application/fhir+ndjson", "parquet": "application/vnd.apache.parquet"}
 
 
@@ -96,17 +98,32 @@ def _kick_off(client: httpx.Client, base: str, request: Request) -> str:
     state = request.folder / STATE_FILE
     asked = {"url": url, "parameters": parameters}
     if state.exists():
-        kept = json.loads(state.read_text())
-        if kept["asked"] != asked:
-            raise ExportFailed(f"{state} is of another export; remove it to begin this one")
-        if client.get(kept["place"]).status_code != httpx.codes.NOT_FOUND:
-            return str(kept["place"])
+        place = _kept_place(state, asked)
+        if client.get(place).status_code != httpx.codes.NOT_FOUND:
+            return place
+    if any(
+        found for part in ("*", "*/*") for found in request.folder.glob(f"{part}.{request.form}")
+    ):
+        raise ExportFailed(f"{request.folder} holds another export; choose a new or empty folder")
     answer = client.get(url, params=parameters, headers={"Prefer": "respond-async"})
     if answer.status_code != httpx.codes.ACCEPTED:
         raise ExportFailed(_reason(answer))
-    place = answer.headers["Content-Location"]
-    state.write_text(json.dumps({"asked": asked, "place": place}))
+    place = str(answer.headers["Content-Location"])
+    partial = state.with_name(f"{STATE_FILE}.partial")
+    partial.write_text(json.dumps({"asked": asked, "place": place}))
+    partial.replace(state)
     return place
+
+
+def _kept_place(state: Path, asked: dict[str, Any]) -> str:
+    """Where the export that a folder waits for is. Raises ExportFailed: it is another one."""
+    try:
+        kept = json.loads(state.read_text())
+        if kept["asked"] == asked:
+            return str(kept["place"])
+    except (ValueError, KeyError, TypeError):
+        raise ExportFailed(f"{state} cannot be read; remove it to begin anew") from None
+    raise ExportFailed(f"{state} is of another export; remove it to begin this one")
 
 
 def _wait(
@@ -118,8 +135,9 @@ def _wait(
         if answer.status_code == httpx.codes.OK:
             manifest: dict[str, Any] = answer.json()
             return manifest
-        if answer.status_code not in (httpx.codes.ACCEPTED, httpx.codes.TOO_MANY_REQUESTS):
-            (folder / STATE_FILE).unlink(missing_ok=True)  # it will not come; begin anew
+        if answer.status_code not in WAIT:
+            if answer.status_code in OVER:
+                (folder / STATE_FILE).unlink(missing_ok=True)  # it will not come; begin anew
             raise ExportFailed(_reason(answer))
         if progress := answer.headers.get("X-Progress"):
             show(f"exporting: {progress}")
@@ -173,9 +191,10 @@ def _download_file(client: httpx.Client, url: str, path: Path) -> None:
     """
     partial = path.with_name(path.name + ".partial")
     if path.exists():
-        same = client.get(url, headers={"If-None-Match": f'"{_digest(path).hex()}"'})
-        if same.status_code == httpx.codes.NOT_MODIFIED:
-            return
+        known = {"If-None-Match": f'"{_digest(path).hex()}"'}
+        with client.stream("GET", url, headers=known) as same:
+            if same.status_code == httpx.codes.NOT_MODIFIED:
+                return
         path.unlink()
     for start in (partial.stat().st_size if partial.exists() else 0, 0):
         expected = _append(client, url, partial, start)
@@ -191,7 +210,7 @@ def _append(client: httpx.Client, url: str, partial: Path, start: int) -> bytes 
     headers = {"Range": f"bytes={start}-"} if start else {}
     with client.stream("GET", url, headers=headers) as answer:
         if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return b""  # nothing is missing, or it is another file: the digest tells
+            return b""  # no digest is this: it is fetched from its beginning
         if answer.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
             answer.read()
             raise ExportFailed(_reason(answer))
