@@ -41,11 +41,10 @@ class SentBack(AuthorizationError):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A request that a person may answer now: its id, the browser's secret for it, its app."""
+    """A request that a person may answer now: its id, and the browser's secret for it."""
 
     request_id: str
     browser: str
-    client_id: str
 
 
 class _Broken(Exception):
@@ -92,7 +91,7 @@ def judge(
         launch=values.get("launch"),
         prompt=values.get("prompt"),
     )
-    return Opened(request_id, browser, client.client_id)
+    return Opened(request_id, browser)
 
 
 def _asker(encoded: bytes, clients: Clients) -> tuple[Client, str, dict[str, bytes]]:

@@ -56,11 +56,6 @@ def covers(outer: str, inner: str) -> bool:
     return all(_is_covered(one, limits, outer.split()) for one in inner.split())
 
 
-def is_understood(scope: str) -> bool:
-    """Whether one scope means something here."""
-    return scope in PLAIN or bool(Scopes.parse(scope).grants)
-
-
 def _narrowed(requested: str, limits: Iterable[Grant], plain: Iterable[str]) -> str:
     found: list[str] = []
     for scope in requested.split():

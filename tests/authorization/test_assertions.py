@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import secrets
 import threading
@@ -330,6 +331,12 @@ def test_a_redirect_a_large_answer_and_other_rubbish_are_no_key_set(site):
             (200, {"keys": [1]}, {}),
             (200, {"keys": [{"kid": "rsa", "kty": "RSA", "n": "AQAB" * 100, "e": 7}]}, {}),
             (200, b"\xff", {}),
+            # Compressed: nobody asked for that, and it may be a bomb.
+            (
+                200,
+                gzip.compress(json.dumps(public_set(RSA)).encode()),
+                {"Content-Encoding": "gzip"},
+            ),
         ):
             host.status, host.keys, host.headers = status, keys, headers
             host.headers["Cache-Control"] = "no-store"
