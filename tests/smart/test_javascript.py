@@ -148,7 +148,7 @@ def test_a_refusal_reaches_the_app_as_an_error(clinic, app, app_host, watched):
     page.click("text=Cancel and go back")
     page.wait_for_function("() => document.title === 'failed'")
 
-    assert "access_denied" in page.inner_text("body") or "no" in page.inner_text("body")
+    assert page.inner_text("#who") == "access_denied: the user said no"
 
 
 def test_every_field_has_a_label_and_problems_are_announced(clinic, app, app_host, watched):
