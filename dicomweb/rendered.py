@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from archive import InstanceNotFound, InstanceRecord
 from archive.frame_reader import FrameReader
 from dicomweb.documents import rendered_document
-from dicomweb.door import Visit, in_thread
+from dicomweb.door import Visit, in_thread, is_uid
 from dicomweb.errors import BadRequest, NotRenderable, PayloadTooLarge
 from dicomweb.frames import frame_numbers
 from dicomweb.media import Offer, choose
@@ -190,6 +190,8 @@ async def _with_overlay(
     uid = visit.request.query_params.get("segmentation")
     if uid is None:
         return "", wanted
+    if not is_uid(uid):
+        raise BadRequest("segmentation is not a valid UID")
 
     def find() -> InstanceRecord:
         found: Iterator[InstanceRecord] = visit.archive.records_of(

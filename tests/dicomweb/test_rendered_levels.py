@@ -200,7 +200,8 @@ def test_a_segmentation_of_another_image_is_refused(server, web):
     server.stow(*(file_of(one) for one in (source, elsewhere, mine, other, foreign)))
     url = f"{url_of(source)}/rendered?segmentation="
 
-    for uid in (mine.SOPInstanceUID, foreign.SOPInstanceUID, source.SOPInstanceUID, "1.2.3"):
+    bad = ("1.2.3", "", "x%00", "1.2%27")
+    for uid in (mine.SOPInstanceUID, foreign.SOPInstanceUID, source.SOPInstanceUID, *bad):
         answer = web.get(url + uid, headers=PNG)
         assert answer.status_code == 400, answer.text
 
