@@ -240,7 +240,12 @@ async def sweep(deps: Deps, window_s: int) -> int:
     known = await tasks.existing_identifiers(deps.records, wanted)
     missing = [study for identifier, study in wanted.items() if identifier not in known]
     for study in missing:
-        await _request(deps, study)
+        try:
+            await _request(deps, study)
+        except RecordsUnavailable:
+            raise
+        except RecordsError as error:  # the others must not wait for this one
+            log.error("study_not_considered", study=study["id"], error=_kind(error))
     stuck = await tasks.unfinished(deps.records, now - timedelta(seconds=deps.config.stuck_s))
     for task in stuck:
         await deps.defer_run(task["id"])

@@ -25,14 +25,20 @@ def acquired_uids(study: Resource) -> list[str]:
     return [
         instance["uid"]
         for series in study.get("series", [])
-        if series["modality"]["code"] not in DERIVED_MODALITIES
+        if _modality(series) not in DERIVED_MODALITIES
         for instance in series.get("instance", [])
     ]
 
 
 def series_of_modality(study: Resource, modality: str) -> list[str]:
     """Series Instance UIDs of one modality."""
-    return [s["uid"] for s in study.get("series", []) if s["modality"]["code"] == modality]
+    return [one["uid"] for one in study.get("series", []) if _modality(one) == modality]
+
+
+def _modality(series: Resource) -> str | None:
+    """Its code; others than the gateway may write a modality without one."""
+    code: str | None = series.get("modality", {}).get("code")
+    return code
 
 
 def study_uid(study: Resource) -> str:
@@ -48,8 +54,11 @@ def study_uid(study: Resource) -> str:
 
 
 def identifier_for(study: Resource, model: Model) -> str | None:
-    """The identifier of the run that this study asks for, or None where nothing was acquired."""
-    acquired = acquired_uids(study)
+    """The identifier of the run that this study asks for.
+
+    None where nothing was acquired, and for a study that no archive has: one without a UID.
+    """
+    acquired = acquired_uids(study) if identifiers.study_uid_of(study) else []
     return run_identifier(model.label, acquired) if acquired else None
 
 

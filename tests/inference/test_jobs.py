@@ -316,6 +316,22 @@ async def test_the_sweep_takes_up_what_no_hook_spoke_of(deps, records, new_study
     assert deferred.count(tasks[0]["id"]) >= 2  # unfinished, so it is offered again
 
 
+@pytest.mark.parametrize("identifier", [[], [{"system": "urn:dicom:uid", "value": "urn:oid:1.2"}]])
+async def test_an_odd_study_of_somebody_else_does_not_stop_the_sweep(
+    deps, records, new_study, deferred, identifier
+):
+    series = {"uid": "1.2.3", "modality": {"display": "Magnetic resonance"}}
+    series["instance"] = [{"uid": "1.2.3.4", "sopClass": {"code": "urn:oid:1.2"}}]
+    odd = {"resourceType": "ImagingStudy", "status": "available", "series": [series]}
+    await records.create({**odd, "identifier": identifier, "subject": {"display": "nobody"}})
+    _, study = await new_study(keep=lambda p: "04-flair" in str(p))
+
+    await jobs.sweep(deps, 600)
+
+    (task,) = await records.search("Task", {"focus": f"ImagingStudy/{study['id']}"})
+    assert task["id"] in deferred
+
+
 async def test_the_same_call_to_several_workers_at_once_gives_one_result(
     deps, pixels, records, new_study
 ):
