@@ -107,17 +107,22 @@ class Publisher:
     async def _publish_all(self, due: list[Waiting]) -> bool:
         """Publish side by side; False when the FHIR store is away, with all studies kept."""
         limit = asyncio.Semaphore(PARALLEL)
-        away = asyncio.Event()
+        answered: dict[str, bool] = {}
 
         async def one(waiting: Waiting) -> None:
             async with limit:
-                if not away.is_set() and not await self._publish_kept(waiting):
-                    away.set()
+                if all(answered.values()):
+                    answered[waiting.study_uid] = await self._publish_kept(waiting)
 
         async with asyncio.TaskGroup() as group:
             for waiting in due:
                 group.create_task(one(waiting))
-        return not away.is_set()
+        if not any(answered.values()):
+            return False
+        # The store is there: what it gave no answer to must not hold up the next round as well.
+        for uid in (uid for uid, had in answered.items() if not had):
+            await self._pending.postpone(uid, "the FHIR store gave no answer in time")
+        return True
 
     async def _publish_kept(self, waiting: Waiting) -> bool:
         """Publish one study; a failure of its own postpones it and does not stop others."""
@@ -189,9 +194,11 @@ class Publisher:
         if before and current and before.content_hash == digest:
             await self._pending.finish(summary.uid, mark, current["id"], digest)
             return False
-        answers = await self._records.transaction(
-            self._entries(summary, subject, current), idempotent=current is None
-        )
+        entries = self._entries(summary, subject, current)
+        if current is not None and (subject.orders or literal(current.get("basedOn"))):
+            # Before the study, as in _moved: what is cut off here is found undone the next time.
+            await carry_over(self._records, entries[-1]["resource"], current)
+        answers = await self._records.transaction(entries, idempotent=current is None)
         if current is None and answers[-1]["response"]["status"].startswith("200"):
             # Another writer created it between our search and now: read it and update that one.
             raise VersionConflict("the study was created meanwhile")
@@ -203,17 +210,11 @@ class Publisher:
     async def _settle(
         self, imaging_study_id: str, subject: Subject, current: dict[str, Any] | None
     ) -> None:
-        """Bring what hangs on a study in line with it: reviews of doubts, links of reports."""
-        doubtful = bool(subject.flags) or reviews.is_flagged(current)
-        ordered = bool(subject.orders) or bool(literal((current or {}).get("basedOn")))
-        if not (doubtful or ordered):
-            return
-        written = await self._records.read("ImagingStudy", imaging_study_id)
-        if doubtful:
+        """Bring the review of a study in line with the doubts about it."""
+        if subject.flags or reviews.is_flagged(current):
+            written = await self._records.read("ImagingStudy", imaging_study_id)
             await reviews.bring(self._records, written, subject.flags)
             await reviews.untag(self._records, written, subject.flags)
-        if ordered:
-            await carry_over(self._records, written)
 
     async def _moved(
         self, summary: StudySummary, subject: Subject, current: dict[str, Any]

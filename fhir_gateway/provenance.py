@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 from records import codes, identifiers
+from records import organization as organizations
 
 Resource = dict[str, Any]
 
 US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition"
-ORGANIZATION = f"{identifiers.SID}/organization"
 DEVICE = f"{identifiers.SID}/device"
 DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 CREATE = {"coding": [{"system": DATA_OPERATION, "code": "CREATE", "display": "create"}]}
@@ -52,24 +51,14 @@ def creation(study_uid: str, targets: Sequence[str], organization: str) -> list[
         ],
     }
     return [
-        _conditional(owner, _organization(organization), ORGANIZATION),
-        _conditional(gateway, _device(), DEVICE),
+        _conditional(owner, organizations.organization(organization)),
+        _conditional(gateway, _device()),
         {
             "fullUrl": f"urn:uuid:{name}",
             "resource": provenance,
             "request": {"method": "PUT", "url": f"Provenance/{name}"},
         },
     ]
-
-
-def _organization(name: str) -> Resource:
-    return {
-        "resourceType": "Organization",
-        "meta": {"profile": [f"{US_CORE}/us-core-organization"]},
-        "identifier": [{"system": ORGANIZATION, "value": str(uuid5(NAMESPACE_URL, name))}],
-        "active": True,
-        "name": name,
-    }
 
 
 def _device() -> Resource:
@@ -82,8 +71,8 @@ def _device() -> Resource:
     }
 
 
-def _conditional(url: str, resource: Resource, system: str) -> Resource:
-    kind, value = resource["resourceType"], resource["identifier"][0]["value"]
-    condition = identifiers.by_identifier(system, value)
-    request = {"method": "POST", "url": kind, "ifNoneExist": condition}
+def _conditional(url: str, resource: Resource) -> Resource:
+    name = resource["identifier"][0]
+    condition = identifiers.by_identifier(name["system"], name["value"])
+    request = {"method": "POST", "url": resource["resourceType"], "ifNoneExist": condition}
     return {"fullUrl": url, "resource": resource, "request": request}

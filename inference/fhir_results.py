@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 from inference.conclusion import conclusion
 from inference.key_images import KeyImage
@@ -27,13 +26,13 @@ from inference.observations import (
 )
 from inference.result import RESULT_SYSTEM, US_CORE, Result, dicom_reference
 from records import codes, identifiers
+from records import organization as organizations
 
 __all__ = ["Resource", "Result", "transaction"]
 
 Resource = dict[str, Any]
 
 MODEL_SYSTEM = f"{identifiers.SID}/model"
-ORGANIZATION_SYSTEM = f"{identifiers.SID}/organization"
 DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 MEDIA_TYPE = "http://terminology.hl7.org/CodeSystem/media-type"
 DRAFT = "AI draft, not reviewed by a radiologist. Not for clinical use."
@@ -58,7 +57,8 @@ def transaction(result: Result) -> list[Resource]:
     The Task and the superseded drafts carry If-Match: where somebody else has moved one of them
     on, nothing is written.
     """
-    organization = _created(result, _organization(result.organization), ORGANIZATION_SYSTEM)
+    owner = organizations.organization(result.organization)
+    organization = _created(result, owner, organizations.SYSTEM)
     device = _created(result, _device(result.model), MODEL_SYSTEM)
     findings = _findings(result, device.url, organization.url)
     media = [
@@ -140,16 +140,6 @@ def _created(result: Result, resource: Resource, system: str = RESULT_SYSTEM) ->
         f"urn:uuid:{result.run.uuid(f'{kind} {value}')}",
         {"method": "POST", "url": kind, "ifNoneExist": identifiers.by_identifier(system, value)},
     )
-
-
-def _organization(name: str) -> Resource:
-    return {
-        "resourceType": "Organization",
-        "meta": {"profile": [f"{US_CORE}/us-core-organization"]},
-        "identifier": [{"system": ORGANIZATION_SYSTEM, "value": str(uuid5(NAMESPACE_URL, name))}],
-        "active": True,
-        "name": name,
-    }
 
 
 def _device(model: Model) -> Resource:

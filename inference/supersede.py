@@ -12,6 +12,7 @@ from inference.models import Model
 from records import identifiers
 from records.client import Records
 from records.errors import NotFound, VersionConflict
+from records.results import findings_of
 
 REASON = "superseded: the study has changed"
 log = structlog.get_logger(__name__)
@@ -104,20 +105,7 @@ async def _draft(records: Records, reference: str) -> Resource | None:
 
 async def _with_findings(records: Records, report: Resource) -> list[Resource]:
     """A draft with what it states and the documents that show it."""
-    found = [report]
-    waiting = list(report.get("result", []))
-    seen: set[str] = set()
-    while waiting:
-        reference = str(waiting.pop(0).get("reference", ""))
-        if reference in seen or not reference.startswith("Observation/"):
-            continue
-        seen.add(reference)
-        try:
-            observation = await records.read(*reference.split("/")[:2])
-        except NotFound:
-            continue
-        waiting += observation.get("hasMember", [])
-        if observation["status"] == "preliminary":
-            found.append(observation)
+    stated = findings_of(records, [report], {"Observation"})
+    found = [report, *[one async for one in stated if one["status"] == "preliminary"]]
     related = {"related": f"DiagnosticReport/{report['id']}", "status": "current"}
     return found + await records.search("DocumentReference", related)

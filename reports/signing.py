@@ -11,11 +11,12 @@ import base64
 import hashlib
 from html import escape
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 import structlog
 
-from records import NotFound, Records, identifiers
+from records import Records, identifiers
+from records import organization as organizations
+from records.results import findings_of
 from reports.documents import DOCUMENT, document_of, superseded
 from reports.provenance import by_person
 
@@ -23,8 +24,6 @@ Resource = dict[str, Any]
 
 SIGNED = frozenset({"final", "amended", "corrected", "appended"})
 HTML = "text/html"
-ORGANIZATION = f"{identifiers.SID}/organization"
-US_CORE_ORGANIZATION = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-organization"
 
 log = structlog.get_logger(__name__)
 
@@ -61,17 +60,18 @@ async def complete(records: Records, report: Resource, institution: str) -> bool
     organization = await _organization(records, report, institution)
     reader = await _reader(records, report)
     updated = _completed(report, organization, reader, form)
-    findings = await _drafts_of(records, report)
+    stated = findings_of(records, [report], {"Observation"})
+    findings = [one async for one in stated if one["status"] == "preliminary"]
     if updated == report and not findings:
         return False
     documents = await _documents(records, report, updated, form)
     entries = [_put(_binary(report)), _put(updated, report)]
     entries += [_put({**one, "status": "final"}, one) for one in findings]
     entries += documents
-    await records.transaction(entries)
     if reader is not None:
         also = [f"Observation/{one['id']}" for one in findings]
-        await records.update(by_person(report, reader, organization, also=also), if_match=False)
+        entries.append(_put(by_person(report, reader, organization, also=also)))
+    await records.transaction(entries)
     missing = lacks(updated)
     if missing:
         log.warning("report_incomplete", report=report["id"], missing=missing)
@@ -194,16 +194,8 @@ async def _organization(records: Records, report: Resource, institution: str) ->
     """Whom the report is given out by: as it says, else this institution."""
     for one in _references(report.get("performer", []), "Organization"):
         return one
-    value = str(uuid5(NAMESPACE_URL, institution))
-    made = {
-        "resourceType": "Organization",
-        "meta": {"profile": [US_CORE_ORGANIZATION]},
-        "identifier": [{"system": ORGANIZATION, "value": value}],
-        "active": True,
-        "name": institution,
-    }
-    condition = identifiers.by_identifier(ORGANIZATION, value)
-    stored = await records.create(made, if_none_exist=condition)
+    made = organizations.organization(institution)
+    stored = await records.create(made, if_none_exist=organizations.condition(institution))
     return {"reference": f"Organization/{stored['id']}"}
 
 
@@ -220,26 +212,6 @@ async def _reader(records: Records, report: Resource) -> Resource | None:
             if who.startswith("Practitioner"):
                 return {"reference": who}
     return None
-
-
-async def _drafts_of(records: Records, report: Resource) -> list[Resource]:
-    """Observations of the report that are still preliminary, members of groups included."""
-    found: list[Resource] = []
-    waiting = list(report.get("result", []))
-    seen: set[str] = set()
-    while waiting:
-        reference = str(waiting.pop(0).get("reference", ""))
-        if reference in seen or not reference.startswith("Observation/"):
-            continue
-        seen.add(reference)
-        try:
-            observation = await records.read(*reference.split("/"))
-        except NotFound:
-            continue
-        waiting += observation.get("hasMember", [])
-        if observation["status"] == "preliminary":
-            found.append(observation)
-    return found
 
 
 async def _documents(

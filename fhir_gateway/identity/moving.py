@@ -7,7 +7,8 @@ from typing import Any
 
 import structlog
 
-from records import NotFound, Records, VersionConflict
+from records import Records, VersionConflict
+from records.results import findings_of
 
 Resource = dict[str, Any]
 
@@ -64,28 +65,10 @@ async def _about(records: Records, study: Resource) -> AsyncIterator[Resource]:
         yield report
         for found in await documents_of(records, f"DiagnosticReport/{report['id']}"):
             yield found
-    async for finding in findings_of(records, reports):
+    async for finding in findings_of(records, reports, ELEMENTS):
         yield finding
 
 
 async def documents_of(records: Records, reference: str) -> list[Resource]:
     """DocumentReferences that stand for files of a report."""
     return await records.search("DocumentReference", {"related": reference})
-
-
-async def findings_of(records: Records, reports: list[Resource]) -> AsyncIterator[Resource]:
-    """What reports state and show, and what that is about, once each; groups with their members."""
-    seen: set[str] = set()
-    waiting = [one for report in reports for one in report.get("result", [])]
-    waiting += [one.get("link", {}) for report in reports for one in report.get("media", [])]
-    while waiting:
-        parts = str(waiting.pop(0).get("reference", "")).split("/")
-        if len(parts) != 2 or parts[0] not in ELEMENTS or parts[1] in seen:
-            continue
-        seen.add(parts[1])
-        try:
-            found = await records.read(*parts)
-        except NotFound:
-            continue
-        waiting += [*found.get("hasMember", []), *found.get("focus", [])]
-        yield found

@@ -179,7 +179,7 @@ def _requested_procedure_id(request: Resource) -> str:
 
 def _number(request: Resource, kind: codes.Code) -> str | None:
     found = reading.identifier_of_type(request, kind)
-    return str(found["value"])[:LONG].replace("\\", "/") if found else None
+    return str(found["value"])[:LONG] if found else None
 
 
 def _start(visit: Visit, zone: str | None) -> datetime:
@@ -232,7 +232,7 @@ def _words(concept: Mapping[str, Any]) -> str:
     """What a concept, or a booking's description, says."""
     shown = (coding.get("display") for coding in concept.get("coding", []))
     text = concept.get("text") or concept.get("description") or next(filter(None, shown), "")
-    return str(text).replace("\\", "/").strip()
+    return str(text).strip()
 
 
 def _coded(concepts: Iterable[Mapping[str, Any]]) -> list[DicomJson]:
@@ -262,10 +262,15 @@ def _code_item(coding: Mapping[str, Any], words: str) -> DicomJson:
 
 
 def _filled(attributes: Mapping[str, tuple[str, Any]]) -> DicomJson:
-    """DICOM JSON of the attributes that have a value."""
+    """DICOM JSON of the attributes that have a value.
+
+    A backslash in a line of text would make two values of it.
+    """
     result: DicomJson = {}
     for tag, (vr, value) in sorted(attributes.items()):
         values = [one for one in (value if isinstance(value, list) else [value]) if one]
+        if vr in ("LO", "SH"):
+            values = [one.replace("\\", "/") for one in values]
         if values:
             result[tag] = {"vr": vr, "Value": values}
     return result

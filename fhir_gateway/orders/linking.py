@@ -8,15 +8,16 @@ from typing import Any
 
 import structlog
 
-from fhir_gateway.identity.moving import findings_of
 from fhir_gateway.orders import reading
 from fhir_gateway.orders.table import ImagingOrders, KnownOrder
 from records import Records, VersionConflict, identifiers
+from records.results import findings_of
 
 Resource = dict[str, Any]
 
 ATTEMPTS = 3
-LINKS = {"BodyStructure": (), "DiagnosticReport": ("basedOn", "encounter")}
+LINKS = {"DiagnosticReport": ("basedOn", "encounter")}  # of findings the encounter alone
+STATED = frozenset({"Media", "Observation"})
 WITHDRAWN = frozenset({"entered-in-error", "cancelled"})
 
 log = structlog.get_logger(__name__)
@@ -97,21 +98,21 @@ def encounter_of(orders: Sequence[KnownOrder]) -> Resource | None:
     return {"reference": found.pop(), "type": "Encounter"} if len(found) == 1 else None
 
 
-async def carry_over(records: Records, study: Resource) -> int:
-    """Let a study's reports and their findings have the order and encounter that the study has.
+async def carry_over(records: Records, study: Resource, before: Resource) -> int:
+    """Give a study's reports and their findings the order and encounter that the study gets.
 
-    What somebody else has linked stays; what was withdrawn is left as it is. Returns how many
-    resources were changed.
+    A link that is not the one which the study had before is somebody else's and stays; what was
+    withdrawn is left as it is. Returns how many resources were changed.
     """
     params = {"imaging-study": f"ImagingStudy/{study['id']}"}
     reports = await records.search("DiagnosticReport", params)
-    found = [one async for one in findings_of(records, reports)]
-    return sum([await _linked(records, one, study) for one in (*reports, *found)])
+    found = [one async for one in findings_of(records, reports, STATED)]
+    return sum([await _linked(records, one, study, before) for one in (*reports, *found)])
 
 
-async def _linked(records: Records, resource: Resource, study: Resource) -> int:
+async def _linked(records: Records, resource: Resource, study: Resource, before: Resource) -> int:
     for _ in range(ATTEMPTS):
-        linked = _as_the_study(resource, study)
+        linked = _as_the_study(resource, study, before)
         if resource.get("status") in WITHDRAWN or linked == resource:
             return 0
         try:
@@ -124,12 +125,12 @@ async def _linked(records: Records, resource: Resource, study: Resource) -> int:
     raise VersionConflict("a report changes faster than it can be read")
 
 
-def _as_the_study(resource: Resource, study: Resource) -> Resource:
+def _as_the_study(resource: Resource, study: Resource, before: Resource) -> Resource:
     """The resource with the study's links; one that the study has lost goes, number or not."""
     linked = dict(resource)
     for name in LINKS.get(resource["resourceType"], ("encounter",)):
         ours, now = study.get(name), resource.get(name)
-        if linked_by_others(now) or not (literal(ours) or literal(now)):
+        if (literal(now) and now != before.get(name)) or not (literal(ours) or literal(now)):
             continue
         linked.pop(name, None)
         linked |= {name: ours} if ours else {}

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from fhir_gateway import names
+from records import RecordsUnavailable
 from tests.fhir_gateway.conftest import execute
 from tests.fhir_gateway.dicom import code, header, store
 
@@ -258,6 +259,31 @@ async def test_an_outage_of_hapi_loses_no_study(archive, publishing, hapi_relay,
     assert waiting >= 5
     for data in studies:
         assert (await publishing.study(data.StudyInstanceUID))["numberOfInstances"] == 1
+
+
+async def test_a_study_that_hapi_never_answers_waits_and_does_not_hold_up_the_next(
+    archive, publishing, config, monkeypatch
+):
+    poison, good = header(), header()
+    real = publishing.publisher._write
+
+    async def unanswered(summary, mark, held):
+        if summary.uid == poison.StudyInstanceUID:
+            raise RecordsUnavailable("TimeoutError")
+        return await real(summary, mark, held)
+
+    monkeypatch.setattr(publishing.publisher, "_write", unanswered)
+    query = "select attempts, reason from gateway.pending_study where study_uid = %s"
+    rows = []
+    store(archive, poison)
+    async with asyncio.timeout(30):
+        while not (rows and rows[0][0]):
+            store(archive, good)
+            await publishing.study(good.StudyInstanceUID)
+            good = header()
+            rows = execute(config.dsn, query, [poison.StudyInstanceUID])
+
+    assert "no answer" in rows[0][1]
 
 
 async def test_a_study_that_hapi_refuses_does_not_hold_up_the_next(

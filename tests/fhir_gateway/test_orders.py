@@ -70,6 +70,19 @@ async def test_the_documented_order_is_offered_with_every_attribute(orders, work
     assert len(value(step, "00400009")) == 16
 
 
+async def test_a_backslash_in_a_name_makes_no_second_value(orders, worklist, records, tag):
+    bundle = documented(tag)
+    entry(bundle, "Location")["name"] = "MR\\room"
+    entry(bundle, "ServiceRequest")["code"]["text"] = "MR\\brain"
+
+    made = await placed(records, bundle)
+    await orders.round()
+
+    item = offered(worklist, made["ServiceRequest"])[0]
+    assert value(step_of(item), "00400011") == "MR/room"
+    assert value(item, "00321060") == "MR/brain"
+
+
 async def test_sending_the_order_twice_offers_it_once(orders, worklist, records, tag):
     made = await placed(records, documented(tag))
     await orders.round()
@@ -267,7 +280,7 @@ async def test_an_order_that_somebody_else_gave_a_report_stays(
     data = images_of(offered(worklist, made["ServiceRequest"])[0])
     store(archive, data)
     study = await publishing.study(data.StudyInstanceUID)
-    linked = [{"reference": f"ServiceRequest/{own['id']}"}]
+    linked = [{"reference": f"ServiceRequest/{own['id']}", "type": "ServiceRequest"}]
     report = await records.create(a_report(study) | {"basedOn": linked})
 
     store(archive, images_of(offered(worklist, made["ServiceRequest"])[0]))

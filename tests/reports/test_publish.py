@@ -6,7 +6,6 @@ import base64
 import hashlib
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -240,6 +239,9 @@ async def test_a_sign_off_has_a_provenance_that_names_the_reader_and_for_whom(de
     assert agents["author"]["onBehalfOf"]["reference"].startswith("Organization/")
     assert found["entity"][0]["role"] == "revision"
     assert errors(await records.validate(found)) == []
+    after = await records.read("DiagnosticReport", filed.report_id)
+    together = {one["meta"]["lastUpdated"] for one in (found, after)}
+    assert len(together) == 1  # in one transaction: a crash leaves both or neither
 
 
 async def test_a_signed_report_without_a_reader_says_what_it_lacks_and_is_not_written_twice(
@@ -367,14 +369,6 @@ async def test_the_sweep_finds_what_has_no_rendition_yet(deps, records, filed):
 
     assert filed.report_id in before
     assert filed.report_id not in await missing(records, 600)
-
-
-async def test_a_report_is_rendered_within_three_seconds(deps, filed):
-    started = datetime.now(UTC)
-
-    await render(deps, filed.report_id)
-
-    assert (datetime.now(UTC) - started).total_seconds() < 3
 
 
 def test_a_person_name_keeps_its_representations():
