@@ -90,6 +90,7 @@ class _Walk:
         self._first: tuple[int, str | None] | None = None
         self._last = START
         self._damaged: set[int] = set()
+        self._told: set[Finding] = set()
 
     def read(self, path: Path) -> Iterator[SpooledRecord]:
         """Take in one file; gives its records."""
@@ -174,7 +175,8 @@ class _Walk:
 
     def _find(self, kind: str, first: int, last: int, text: str) -> None:
         finding = Finding(self._chain, kind, first, last, text)
-        if finding not in self._report.findings:
+        if finding not in self._told:
+            self._told.add(finding)
             self._report.findings.append(finding)
 
 

@@ -298,6 +298,13 @@ def _clean(client):
         client.delete(f"Subscription/{one['resource']['id']}")
 
 
+def create(client, resource):
+    """Create a resource, as it then is."""
+    made = client.post(resource["resourceType"], json=resource)
+    assert made.status_code == 201, made.text
+    return made.json()
+
+
 def subscribe(client, body):
     """Create a Subscription and wait until it is active; its URL."""
     made = client.post("Subscription", json=body)
