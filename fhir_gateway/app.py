@@ -83,14 +83,7 @@ def create_app(
         title="Hilum FHIR", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.add_middleware(NotesChanges, pool=pool)
-    if config.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(config.cors_origins),
-            allow_methods=ALL_METHODS,
-            allow_headers=["*"],
-            expose_headers=EXPOSED_HEADERS,
-        )
+    _add_cors(app, config)
     _add_metadata(app, config, models)
     _add_export(app, facade, bulk)
     add_routes(app, SubscriptionDoor(config, facade, models, Subscriptions(pool), upstream))
@@ -113,6 +106,17 @@ def mount(root: FastAPI, fhir: FastAPI, path: str = "/fhir") -> None:
 
     root.router.routes.append(Route(path, AtBase(), methods=None))
     root.mount(path, fhir)
+
+
+def _add_cors(app: FastAPI, config: GatewayConfig) -> None:
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors_origins),
+            allow_methods=ALL_METHODS,
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
 
 
 def _add_metadata(app: FastAPI, config: GatewayConfig, models: ModelSource) -> None:
