@@ -56,19 +56,19 @@ def _run(settings: Settings, number: int, ready: Callable[[], None]) -> None:
         behind.services,
         doorkeeping.server_tls(settings),
     )
-    try:
-        if number == 0:
-            behind.start()
-        server.start()
-        ready()
-        stop.wait()
-        server.stop(DRAIN_S)
-    finally:
-        behind.close()
-        admission.close()
-        peers.close()
-        archive.close()
-        audit.close()
+    with wiring.on_record(audit):
+        try:
+            if number == 0:
+                behind.start()
+            server.start()
+            ready()
+            stop.wait()
+            server.stop(DRAIN_S)
+        finally:
+            behind.close()
+            admission.close()
+            peers.close()
+            archive.close()
 
 
 def dimse_config(settings: Settings) -> DimseConfig:

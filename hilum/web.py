@@ -104,17 +104,17 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Starlette runs no lifespan of a mounted application: that is for us to do.
-        async with (
-            queue.open_async(),
-            access.opened(),
-            fhir.router.lifespan_context(fhir),
-            pixels.router.lifespan_context(pixels),
-            _in_background(services),
-            listening(app, settings.http, **OPTIONS),
-        ):
-            yield
-        for close in (sessions.shut, revocations.close, audit.close):
-            close()
+        with wiring.on_record(audit), contextlib.closing(revocations):
+            async with (
+                queue.open_async(),
+                access.opened(),
+                fhir.router.lifespan_context(fhir),
+                pixels.router.lifespan_context(pixels),
+                _in_background(services),
+                listening(app, settings.http, **OPTIONS),
+            ):
+                yield
+            sessions.shut()
 
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_hooks(app, settings, queue)

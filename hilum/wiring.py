@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 
 import procrastinate
+import structlog
 
-from access.audit import AuditSpool
+from access.audit import AuditEventKind, AuditRecord, AuditSpool, AuditUnavailable
 from access.audit.retention import Retention
 from access.grants import GrantSigner
 from access.revocation import Revocations
@@ -31,6 +34,8 @@ from hilum.postgres import Postgres, PostgresError
 from hilum.sections import CHECKOUT
 from hilum.settings import Settings, SettingsError
 from pixels import PixelsConfig
+
+log = structlog.get_logger(__name__)
 
 DATABASE = "hilum"
 HAPI_DATABASE = "hapi"
@@ -166,6 +171,25 @@ def audit_folder(settings: Settings) -> Path:
 def audit_spool(settings: Settings, source: str) -> AuditSpool:
     """The audit spool of one process."""
     return AuditSpool(audit_folder(settings), source)
+
+
+@contextmanager
+def on_record(audit: AuditSpool) -> Iterator[None]:
+    """While a process serves: its start and stop in the trail (PS3.15 A.5.3.1), then the end."""
+    _tell(audit, AuditEventKind.START)
+    try:
+        yield
+    finally:
+        _tell(audit, AuditEventKind.STOP)
+        audit.close()
+
+
+def _tell(audit: AuditSpool, kind: AuditEventKind) -> None:
+    at = datetime.now(UTC)
+    try:
+        audit.record(AuditRecord(action="E", event=kind, outcome="success", caller=None, at=at))
+    except AuditUnavailable as error:  # each request says so too; no start and no stop hangs on it
+        log.error("audit.not_recorded", kind=kind, reason=str(error))
 
 
 def trail_config(settings: Settings) -> TrailConfig:

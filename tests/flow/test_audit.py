@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from access.audit import AuditEventKind
+from access.audit.verify import records
 from tests.fixtures.running import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -34,6 +36,16 @@ def test_the_fhir_store_has_the_trail_as_it_was_written(stack):
     done = wait_for(agrees, "the store agrees with the trail", 60)
 
     assert "as it was written" in done.stdout
+
+
+def test_the_start_of_each_process_that_serves_is_in_the_trail(stack):
+    started = {
+        one.source
+        for one in records(stack.folder / "var" / "audit")
+        if one.record.event is AuditEventKind.START
+    }
+
+    assert {"web", "dimse"} <= started
 
 
 def test_a_record_that_somebody_removed_is_named(stack, tmp_path):
