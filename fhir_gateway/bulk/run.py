@@ -15,6 +15,7 @@ from fhir_gateway.bulk.endings import (
     write_organized,
 )
 from fhir_gateway.bulk.jobs import Job, Jobs
+from fhir_gateway.bulk.paging import between
 from fhir_gateway.bulk.plan import Plan, make_plan, passes, upper_bound
 from fhir_gateway.bulk.sink import Position
 from fhir_gateway.bulk.store import Store, StoreRefused
@@ -48,13 +49,12 @@ async def planned(job: Job, jobs: Jobs, store: Store, registry: Store) -> Plan:
 
 async def _expected(job: Job, plan: Plan, store: Store) -> int:
     """How many resources there are to write, for the progress that clients see."""
-    prefix, last = upper_bound(job.request, plan)
+    upper = upper_bound(job.request, plan)
     total = 0
     for kind in plan.types:
         for one in passes(kind, job.request, plan, job.caller):
-            bounds = [("_lastUpdated", f"ge{one.since}"), ("_lastUpdated", f"{prefix}{last}")]
             try:
-                total += await store.count(kind, one.pairs + bounds)
+                total += await store.count(kind, one.pairs + between(one.since, upper))
             except StoreRefused:
                 continue  # it will be noted when its rows are asked for
     return total

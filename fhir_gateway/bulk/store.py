@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,18 +23,21 @@ from access.grants import Rights
 from access.internal_rights import EXPORT_HISTORY, EXPORTER
 from access.rights import rights_of
 from fhir_gateway.bulk.files import Resource
+from fhir_gateway.bulk.paging import Page, Stretch, between, beyond
 from fhir_gateway.bulk.parameters import written
 from fhir_gateway.outcome import FHIR_JSON, Refusal
 from fhir_gateway.searching import Pairs, encode_query
 from fhir_gateway.upstream import Upstream
 
 MOST_ROWS = 1000
-PAGE_BYTES = 16 * 1024 * 1024
+AHEAD = 2
+PAGE_BYTES = 8 * 1024 * 1024
 LARGEST_ANSWER = 256 * 1024 * 1024
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 TRANSIENT = frozenset({401, 409, 429, 502, 503, 504})
 BEGINNING = "1900-01-01T00:00:00.000Z"
+ORDER = ("_sort", "_lastUpdated,_id")
 
 log = structlog.get_logger(__name__)
 
@@ -48,14 +52,6 @@ class StoreRefused(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(f"the FHIR store answered {status}")
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some rows, and the instant from which the next page goes on; None after the last one."""
-
-    rows: list[Resource]
-    onward: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,29 +143,64 @@ class Store:
 
     async def pages(
         self, kind: str, pairs: Pairs, since: str, upper: tuple[str, str]
-    ) -> AsyncIterator[Page]:
+    ) -> AsyncGenerator[Page]:
         """Matches in the order of their last change, from `since` on (this instant included).
 
         Args:
             upper: prefix and instant of the upper bound, such as ("le", "2026-...Z").
 
-        Rows of the instant at which a page ends come again with the next one.
+        While a page is used, the next ones are fetched: `AHEAD` at a time, so that no more than
+        these and the one in use are in memory. A row may come again with a later page.
         """
-        prefix, last = upper
-        while True:
-            bounds = [("_lastUpdated", f"ge{since}"), ("_lastUpdated", f"{prefix}{last}")]
-            size, rows = await self._page(kind, pairs + bounds)
+        first = await anext(self._walk(kind, pairs, since, upper))
+        yield first
+        begin, coming = first.onward, deque[Stretch]()
+        try:
+            while begin is not None or coming:
+                while begin is not None and len(coming) < AHEAD:
+                    end = await self._edge(kind, pairs, begin, upper)
+                    bound = upper if end is None else ("lt", end)
+                    coming.append(Stretch(self._walk(kind, pairs, begin, bound), end))
+                    begin = end
+                stretch = coming.popleft()
+                async for page in stretch.pages():
+                    yield page
+        finally:
+            for one in coming:
+                one.first.cancel()
+            await asyncio.gather(*(one.first for one in coming), return_exceptions=True)
+
+    async def _edge(
+        self, kind: str, pairs: Pairs, since: str, upper: tuple[str, str]
+    ) -> str | None:
+        """The instant up to which matches fill a page and do not overfill it; None: none do."""
+        asked = [*pairs, *between(since, upper), ORDER, ("_count", "1")]
+        asked.append(("_offset", str(self._rows - 1)))
+        rows = _rows(await self._ask("POST", f"{kind}/_search", asked, held=self._rows))
+        if not rows or beyond(reached := updated(rows[0]), upper):
+            return None
+        return later(since, 0.001) if reached == since else reached
+
+    async def _walk(
+        self, kind: str, pairs: Pairs, since: str, upper: tuple[str, str]
+    ) -> AsyncIterator[Page]:
+        """The pages one after another; rows of the instant at which one ends come again."""
+        while not beyond(since, upper):
+            size, found = await self._page(kind, pairs + between(since, upper))
+            # One that was changed after the store had found it is another version now.
+            rows = [row for row in found if not beyond(updated(row), upper)]
             reached = updated(rows[-1]) if rows else since
-            if not self._more(rows, size, reached, since):
+            if not self._more(found, size, reached, since):
                 yield Page(rows, None)
                 return
             if reached == since:  # a whole page of one instant: a large transaction
                 async for tied in self._tied(kind, pairs, since):
-                    yield Page(tied, since)
+                    yield Page([row for row in tied if updated(row) == since], since)
                 since = later(since, 0.001)
             else:
                 yield Page(rows, reached)
                 since = reached
+        yield Page([], None)
 
     def _more(self, rows: list[Resource], size: int, reached: str, since: str) -> bool:
         if len(rows) >= size:
@@ -182,7 +213,7 @@ class Store:
         """One page, of as many rows as fit into what we hold in memory, and that number."""
         while True:
             size = self._rows
-            asked = [*pairs, ("_sort", "_lastUpdated,_id"), ("_count", str(size))]
+            asked = [*pairs, ORDER, ("_count", str(size))]
             try:
                 content = await self._bytes("POST", f"{kind}/_search", asked, held=size)
             except _TooLarge:
@@ -198,8 +229,8 @@ class Store:
 
     async def _tied(self, kind: str, pairs: Pairs, instant: str) -> AsyncIterator[list[Resource]]:
         """Matches of one instant, by pages of a search that the store keeps."""
-        bounds = [("_lastUpdated", f"ge{instant}"), ("_lastUpdated", f"le{instant}")]
-        asked = [*pairs, *bounds, ("_sort", "_id"), ("_count", str(min(self._rows, 500)))]
+        asked = [*pairs, *between(instant, ("le", instant)), ("_sort", "_id")]
+        asked.append(("_count", str(min(self._rows, 500))))
         bundle = await self._ask("POST", f"{kind}/_search", asked)
         while True:
             yield _rows(bundle)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 from fhir_gateway.bulk.compartment import belongs, patients_of
 from fhir_gateway.bulk.files import Resource
 from fhir_gateway.bulk.plan import Pass, filters_of, passes, upper_bound
@@ -67,12 +69,13 @@ class TypeRows:
         work = self._work
         upper = upper_bound(work.request, work.plan)
         begin = since or question.since
-        async for page in work.store.pages(kind, question.pairs, begin, upper):
-            rows = await self._allowed(kind, page.rows)
-            onward = {**here, "since": page.onward}
-            if page.onward is None:
-                onward = {**here, "pass": here["pass"] + 1, "since": None}
-            await work.write(kind, rows, seen, onward)
+        async with aclosing(work.store.pages(kind, question.pairs, begin, upper)) as pages:
+            async for page in pages:
+                rows = await self._allowed(kind, page.rows)
+                onward = {**here, "since": page.onward}
+                if page.onward is None:
+                    onward = {**here, "pass": here["pass"] + 1, "since": None}
+                await work.write(kind, rows, seen, onward)
 
     async def _allowed(self, kind: str, rows: list[Resource]) -> list[Resource]:
         """The rows of a page that belong into this export, whatever the store answered."""

@@ -6,7 +6,9 @@ import threading
 import time
 from datetime import datetime
 
+from tests.bulk.conftest import execute
 from tests.bulk.exporting import exported, finished, ids, kick_off, lines, resources
+from tests.bulk.test_restart import in_the_middle
 from tests.bulk.test_rows import updated, written
 
 
@@ -78,8 +80,6 @@ def test_b13_what_changes_while_it_runs_is_shown_as_it_was(own_group, everything
 
 def plan_made(group, place):
     """Wait until the job has its transaction time."""
-    from tests.bulk.conftest import execute
-
     job = place.rsplit("/", 1)[-1]
     query = "select transaction_time from gateway.bulk_job where id = %s"
     end = time.monotonic() + 60
@@ -105,13 +105,50 @@ def test_b13_a_transaction_larger_than_a_page_is_exported_whole(hapi, everything
         for number in range(1200)
     ]
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
-    answer = hapi.client.post("", json=bundle)  # the door takes fewer entries
+    answer = hapi.client.post("", json=bundle, timeout=300)  # the door takes fewer entries
     assert answer.status_code == 200, answer.text[:300]
 
     found = resources(everything, exported(everything, f"$export?{fresh.filtered('Basic')}"))
 
     assert {one["code"]["text"] for one in found["Basic"]} == {str(n) for n in range(1200)}
     assert len(found["Basic"]) == 1200
+
+
+def test_b13_a_row_that_changes_before_its_page_is_read_is_shown_as_it_was(
+    hapi, own_group, everything, fresh
+):
+    """The store finds rows first and reads them later, those of a large transaction much later."""
+    tag = [{"system": "urn:test:mark", "code": fresh.mark}]
+    names = [f"{fresh.mark}-{number:04}" for number in range(1200)]
+    entries = [
+        {
+            "resource": {
+                "resourceType": "Basic",
+                "id": name,
+                "code": {"text": "before"},
+                "meta": {"tag": tag},
+            },
+            "request": {"method": "PUT", "url": f"Basic/{name}"},
+        }
+        for name in names
+    ]
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    assert hapi.client.post("", json=bundle, timeout=300).status_code == 200
+    own_group.relay.delay_s = 1.0
+    gateway = own_group.gateway(file_rows=500).start().ready()
+    try:
+        with own_group.client() as client:
+            place = kick_off(client, f"$export?{fresh.filtered('Basic')}")
+            assert in_the_middle(own_group, place)
+            changed = {**entries[-1]["resource"], "code": {"text": "after"}}
+            assert everything.put(f"Basic/{names[-1]}", json=changed).status_code == 200
+            own_group.relay.delay_s = 0.0
+            rows = resources(client, finished(client, place).json())["Basic"]
+    finally:
+        gateway.stop()
+
+    assert sorted(row["id"] for row in rows) == names
+    assert {row["code"]["text"] for row in rows} == {"before"}
 
 
 def test_b14_what_was_deleted_since_is_told_in_bundles_and_not_exported(everything, fresh):
