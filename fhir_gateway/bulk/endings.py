@@ -48,10 +48,13 @@ async def write_organized(work: Work, begin: Position) -> None:
     buckets = organize.bucket_count(files)
     await asyncio.to_thread(organize.spread, work.folder, files, buckets, members)
     resources = work.sink.written
+    first = begin.get("block", 0)
     for bucket in range(begin["at"], buckets):
         here = {"stage": "organized", "at": bucket}
-        for block in await asyncio.to_thread(list, organize.blocks(work.folder, bucket)):
-            await work.sink.write(block, "output", "Patient", here)
+        blocks = await asyncio.to_thread(list, organize.blocks(work.folder, bucket))
+        for number, block in enumerate(blocks[first:], first + 1):
+            await work.sink.write(block, "output", "Patient", here | {"block": number})
+        first = 0
         await work.sink.finish(here | {"at": bucket + 1})
     work.sink.written = resources
     ended = {"stage": "deleted", "at": 0}

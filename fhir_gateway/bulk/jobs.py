@@ -228,8 +228,8 @@ class Jobs:
                 [BUSY_S, job_id],
             )
 
-    async def expire(self) -> list[UUID]:
-        """Mark what has expired, forget what did so long ago; ids whose files may go."""
+    async def expire(self) -> None:
+        """Mark what has expired, and forget what did so long ago."""
         async with self._pool.connection() as connection:
             await connection.execute(
                 "update gateway.bulk_job set state = 'expired'"
@@ -241,10 +241,6 @@ class Jobs:
                 " and finished_at < now() - make_interval(days => %s)",
                 [FORGET_AFTER_DAYS],
             )
-            found = await connection.execute(
-                "select id from gateway.bulk_job where state in ('cancelled', 'expired')"
-            )
-            return [row["id"] async for row in found]
 
     async def known(self) -> set[UUID]:
         """Ids of all jobs that may have files."""

@@ -15,6 +15,7 @@ import orjson
 from fhir_gateway.bulk.compartment import patients_of
 from fhir_gateway.bulk.files import JobFolder, Resource
 from fhir_gateway.bulk.jobs import ExportFile
+from fhir_gateway.bulk.provenance import targets_of
 
 BUCKET_BYTES = 16 * 1024 * 1024
 MOST_BUCKETS = 512
@@ -55,22 +56,18 @@ def _placed(folder: JobFolder, files: Sequence[ExportFile]) -> Iterator[tuple[st
     last = [file for file in files if file.resource_type == "Provenance"]
     # Whose a resource is must be known of those only that some Provenance names.
     owners = {target: frozenset[str]() for file in last for one in folder.lines(file)
-              for target in _targets(one)}  # fmt: skip
+              for target in targets_of(one)}  # fmt: skip
     for file in files:
         for resource in folder.lines(file) if file not in last else ():
             patients = patients_of(resource)
-            name = f"{resource['resourceType']}/{resource['id']}"
+            name = (str(resource["resourceType"]), str(resource["id"]))
             if name in owners:
                 owners[name] = patients
             yield from ((one, resource) for one in sorted(patients))
     for file in last:
         for resource in folder.lines(file):
-            patients = patients_of(resource).union(*(owners[t] for t in _targets(resource)))
+            patients = patients_of(resource).union(*(owners[t] for t in targets_of(resource)))
             yield from ((one, resource) for one in sorted(patients))
-
-
-def _targets(provenance: Resource) -> list[str]:
-    return [str(one.get("reference", "")) for one in provenance.get("target", [])]
 
 
 def blocks(folder: JobFolder, bucket: int) -> Iterator[list[Resource]]:

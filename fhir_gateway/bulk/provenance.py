@@ -22,7 +22,7 @@ async def in_compartments(rows: list[Resource], store: Store) -> list[Resource]:
     """The Provenance of some rows that is about something of any patient's."""
     by_type: dict[str, set[str]] = {}
     for row in rows:
-        for kind, resource_id in _targets(row):
+        for kind, resource_id in targets_of(row):
             if kind in COMPARTMENT_TYPES:
                 by_type.setdefault(kind, set()).add(resource_id)
     inside: set[tuple[str, str]] = set()
@@ -34,7 +34,7 @@ async def in_compartments(rows: list[Resource], store: Store) -> list[Resource]:
                 raise
             continue  # what the client may not see does not bring its Provenance
         inside |= {(kind, str(one["id"])) for one in found if patients_of(one)}
-    return [row for row in rows if any(target in inside for target in _targets(row))]
+    return [row for row in rows if any(target in inside for target in targets_of(row))]
 
 
 async def of_exported(
@@ -54,7 +54,7 @@ async def of_exported(
 def _newest(found: list[Resource], targets: set[str]) -> list[Resource]:
     newest: dict[str, Resource] = {}
     for one in found:
-        for kind, resource_id in _targets(one):
+        for kind, resource_id in targets_of(one):
             target = f"{kind}/{resource_id}"
             if target in targets and (target not in newest or _age(one) > _age(newest[target])):
                 newest[target] = one
@@ -65,7 +65,8 @@ def _age(provenance: Resource) -> tuple[str, str]:
     return str(provenance.get("recorded", "")), updated(provenance)
 
 
-def _targets(provenance: Resource) -> Iterator[tuple[str, str]]:
+def targets_of(provenance: Resource) -> Iterator[tuple[str, str]]:
+    """Type and id of what a Provenance is about, whatever form the references have."""
     for target in provenance.get("target", []):
         parts = str(target.get("reference", "")).split("/_history/")[0].rsplit("/", 2)
         if len(parts) >= 2:

@@ -58,8 +58,3 @@ class ExportRequest:
         lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
         filters = {kind: tuple(searches) for kind, searches in stored["filters"].items()}
         return cls(**{**stored, **lists, "filters": filters})
-
-    @property
-    def extension(self) -> str:
-        """File name extension of the output."""
-        return "parquet" if self.format == "parquet" else "ndjson"

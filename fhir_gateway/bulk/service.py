@@ -127,9 +127,8 @@ class BulkService:
         beating = asyncio.create_task(heart.beat())
         try:
             plan = await planned(job, self._jobs, store, registry)
-            work = Work(
-                job, self._jobs, folder, sink, store, registry, shape, plan, "", list(job.issues)
-            )
+            issues = list(job.issues)
+            work = Work(job, self._jobs, folder, sink, store, shape, plan, issues=issues)
             heart.work = work
             await run(work)
         finally:

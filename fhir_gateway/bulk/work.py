@@ -22,7 +22,6 @@ class Work:
 
     Attributes:
         store: the FHIR store as the job's client may see it.
-        registry: the FHIR store as we see it.
         doing: what is being written, for the client that waits.
     """
 
@@ -31,7 +30,6 @@ class Work:
     folder: JobFolder
     sink: Sink
     store: Store
-    registry: Store
     shape: Shape
     plan: Plan
     doing: str = ""
