@@ -2,12 +2,13 @@
 
 `python -m bench.bulk_export --rows 100000` starts an embedded PostgreSQL, a HAPI and a gateway,
 fills the store with patients and their observations, and prints rows per second, seconds to the
-last file fetched, and the gateway's peak memory.
+last file fetched, the ratio to HAPI's own job, the load of the machine, and the gateway's memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import threading
@@ -100,7 +101,7 @@ def timed(client: httpx.Client, base: str, poll: str | None) -> tuple[float, flo
     place = started.headers["content-location"]
     place = f"{base}/{poll}?{place.partition('?')[2]}" if poll else place
     while (status := client.get(place)).status_code in (202, 429):
-        time.sleep(0.5)
+        time.sleep(0.2)
     complete = time.monotonic() - begin
     rows = 0
     for file in status.json()["output"]:
@@ -129,10 +130,12 @@ def peak_memory(process: psutil.Process) -> Iterator[list[int]]:
         watcher.join()
 
 
-def report(name: str, complete: float, fetched: float, rows: int) -> None:
-    """One line of the result."""
+def report(name: str, complete: float, fetched: float, rows: int) -> float:
+    """One line of the result; gives rows per second."""
     print(f"{name}: {rows} rows, complete after {complete:.1f} s ({rows / complete:.0f} rows/s),"
-          f" all files fetched after {fetched:.1f} s")  # fmt: skip
+          f" all files fetched after {fetched:.1f} s; load {os.getloadavg()[0]:.0f}",
+          flush=True)  # fmt: skip
+    return rows / complete
 
 
 def main() -> None:
@@ -147,7 +150,7 @@ def main() -> None:
             load(hapi.client, asked.rows)
             print(f"loaded in {time.monotonic() - begin:.0f} s")
             time.sleep(QUIET_S)
-            compare(hapi, group.gateway().start().ready(), group)
+            compare(hapi, group.gateway(store_port=hapi.config.port).start().ready(), group)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -160,10 +163,11 @@ def compare(hapi: RunningHapi, gateway: Gateway, group: object) -> None:
     try:
         for number in (1, 2):
             with group.client() as client, peak_memory(process) as peak:  # type: ignore[attr-defined]
-                report(f"Hilum, run {number}", *timed(client, gateway.base, None))
+                ours = report(f"Hilum, run {number}", *timed(client, gateway.base, None))
             print(f"  gateway: {idle / 2**20:.0f} MiB before, {peak[0] / 2**20:.0f} MiB at most")
             base = hapi.config.base_url
-            report(f"HAPI, run {number}", *timed(hapi.client, base, "$export-poll-status"))
+            its = report(f"HAPI, run {number}", *timed(hapi.client, base, "$export-poll-status"))
+            print(f"  ratio {ours / its:.2f}")
     finally:
         gateway.stop()
 

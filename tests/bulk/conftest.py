@@ -79,8 +79,8 @@ class Group:
     authority: TokenAuthority
     public: str
 
-    def gateway(self, *, port=None, **bulk):
-        """One more gateway; `bulk` are settings of its exports."""
+    def gateway(self, *, port=None, store_port=None, **bulk):
+        """One more gateway; `bulk` are settings of its exports. The relay leads to its store."""
         port = port or int(self.public.rsplit(":", 1)[1])
         path = self.folder / f"gateway-{uuid.uuid4().hex[:8]}.json"
         path.write_text(
@@ -89,7 +89,7 @@ class Group:
                     "port": port,
                     "folder": str(self.folder),
                     "dsn": self.dsn,
-                    "records_url": f"http://127.0.0.1:{self.relay.port}/fhir",
+                    "records_url": f"http://127.0.0.1:{store_port or self.relay.port}/fhir",
                     "grants": str(keys_folder()),
                     "public_url": self.public,
                     "bulk": bulk,
