@@ -196,19 +196,22 @@ class ExternalTokens:
         return {one["id"] for one in patients if one.get("active", True)}
 
     async def _read(self, server: ExternalServer, url: str) -> dict[str, Any]:
-        token = await self._own_token(server)
-        try:
-            answer = await self._theirs.get(
-                url,
-                headers={"Authorization": f"Bearer {token}", "Accept": "application/fhir+json"},
-            )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _away(server, error) from error
+        answer = await self._get(server, url)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            # It has forgotten the token that we kept: it was restarted, or took it back.
+            self._credentials.pop(server.issuer, None)
+            answer = await self._get(server, url)
         if answer.status_code in (403, 404, 410):
             raise InvalidToken("the EHR has no such patient for us")
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
-            self._credentials.pop(server.issuer, None)
         return _object(server, answer)
+
+    async def _get(self, server: ExternalServer, url: str) -> httpx.Response:
+        token = await self._own_token(server)
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/fhir+json"}
+        try:
+            return await self._theirs.get(url, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _away(server, error) from error
 
     async def _own_token(self, server: ExternalServer) -> str:
         """Our own token for the EHR's FHIR server, kept until it is nearly over."""

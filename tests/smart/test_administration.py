@@ -12,7 +12,7 @@ from html import unescape
 import pytest
 from starlette.requests import Request
 
-from access import AuditEventKind, AuditSpool, SpoolReader
+from access import AuditEventKind, AuditSpool
 from access.audit import AuditUnavailable
 from access.users import User
 from authorization.pages.door import Door
@@ -233,12 +233,11 @@ def test_what_cannot_be_written_down_is_not_changed(tmp_path):
 
 def changes_of(clinic, name):
     """Who, outcome and detail of each change of rights in the trail that names this."""
-    batch = SpoolReader(clinic.stack.folder / "var" / "audit").next_batch(1_000_000)
     return [
-        (one.record.caller.subject, one.record.outcome, one.record.detail)
-        for one in batch.records
-        if one.record.event is AuditEventKind.UPDATE
-        and name in (one.record.detail or "").replace(":", "").split()
+        (one.caller.subject, one.outcome, one.detail)
+        for one in clinic.trail()
+        if one.event is AuditEventKind.UPDATE
+        and name in (one.detail or "").replace(":", "").split()
     ]
 
 

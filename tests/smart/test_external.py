@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from access import AuditEventKind, SpoolReader
+from access import AuditEventKind
 from access.caller import Caller
 from access.errors import Undecided
 from authorization.trust import external
@@ -110,11 +110,10 @@ def test_the_trail_names_people_and_apps_of_the_ehr_with_its_issuer(clinic, ehr)
 
     assert get(clinic, token, "/fhir/Patient").status_code == 200
 
-    batch = SpoolReader(clinic.stack.folder / "var" / "audit").next_batch(1_000_000)
     names = {
-        (one.record.caller.subject, one.record.caller.client)
-        for one in batch.records
-        if one.record.caller is not None and one.record.event is not AuditEventKind.LOGIN
+        (one.caller.subject, one.caller.client)
+        for one in clinic.trail()
+        if one.caller is not None and one.event is not AuditEventKind.LOGIN
     }
     assert (f"{ehr.issuer}|clinic-root", f"{ehr.issuer}|clinic-app") in names
 
@@ -216,6 +215,11 @@ def test_while_the_ehr_is_away_nothing_is_served(clinic, ehr):
     finally:
         ehr.start()
 
+    # It has forgotten the token that it gave us before.
+    ehr.tell(patients={"ehr-1": their_patient("clinic-zweig-aenne")})
+    back = get(clinic, introspected(ehr), "/fhir/Patient")
+
+    assert back.status_code == 200
     assert (fhir.status_code, pixels.status_code) == (503, 503)
     assert fhir.json()["resourceType"] == "OperationOutcome"
     assert fhir.headers["retry-after"]
