@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
 from psycopg.rows import dict_row
 
-from authorization.clients import MIGRATIONS, SCHEMA
 from authorization.context import LaunchContext
 from authorization.errors import AuthorizationError
 from authorization.forgetting import Forgetting
 from authorization.requests import digest
-from database import migrate
+from authorization.table import Table
 
 _TOKEN_BYTES = 32
 _COLUMNS = (
@@ -77,12 +73,11 @@ class RefreshToken:
     is_live: bool
 
 
-class Approvals:
+class Approvals(Table):
     """The table of authorizations. Blocking: call it from a thread."""
 
     def __init__(self, dsn: str) -> None:
-        migrate(dsn, SCHEMA, MIGRATIONS)
-        self._dsn = dsn
+        super().__init__(dsn)
         self._forgetting = Forgetting()
 
     def take(self, code: str, client_id: str) -> Approval | None:
@@ -169,11 +164,6 @@ class Approvals:
                 b" where sid = %s and revoked_at is null",
                 [sid],
             )
-
-    @contextmanager
-    def _open(self) -> Iterator[psycopg.Connection[Any]]:
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
-            yield connection
 
 
 def _approval(row: dict[str, Any]) -> Approval:

@@ -27,7 +27,7 @@ _CLIENT = "hilum-pages"
 _UID_SYSTEM = "urn:dicom:uid"
 _NOT_FOR_THEM = (401, 403, 404, 410)
 # Path and query of a page at our own door.
-_LINK = re.compile(r"/fhir(/[A-Z][A-Za-z]+)?\?[!-~]+", re.ASCII)
+_LINK = re.compile(r"/fhir(/([A-Z][A-Za-z]+)?)?\?[!-~]+", re.ASCII)
 
 
 class ChartAway(AuthorizationError):

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from authorization.clients import MIGRATIONS, SCHEMA
 from authorization.context import LaunchContext
 from authorization.narrowing import covers
-from database import migrate
+from authorization.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +49,8 @@ class Consent:
         return " ".join(one for one in offered.split() if covers(self.granted, one))
 
 
-class Choices:
+class Choices(Table):
     """Both tables. Blocking: call it from a thread."""
-
-    def __init__(self, dsn: str) -> None:
-        migrate(dsn, SCHEMA, MIGRATIONS)
-        self._dsn = dsn
 
     def find(self, request_id: str, username: str) -> Choice:
         """What this user chose for a request; what another one chose does not count."""
@@ -113,8 +104,3 @@ class Choices:
                 b" asked = excluded.asked, granted = excluded.granted, decided_at = now()",
                 [username, consent.client_id, consent.asked, consent.granted],
             )
-
-    @contextmanager
-    def _open(self) -> Iterator[psycopg.Connection[Any]]:
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
-            yield connection

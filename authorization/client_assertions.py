@@ -11,17 +11,16 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeGuard
 
-import psycopg
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
 from authorization.client_keys import ALGORITHM_OF, is_usable
-from authorization.clients import MIGRATIONS, SCHEMA, Client
+from authorization.clients import Client
 from authorization.errors import AuthorizationError
 from authorization.key_fetch import KeysAway, KeySets
 from authorization.requests import digest
-from database import migrate
+from authorization.table import Table
 
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LONGEST_S = 300
@@ -34,12 +33,11 @@ class AssertionRefused(AuthorizationError):
     """The assertion does not prove the client; the text says what is wrong, without its values."""
 
 
-class Assertions:
+class Assertions(Table):
     """Checks assertions, and remembers which were seen. Blocking: call it from a thread."""
 
     def __init__(self, dsn: str, token_url: str, keys: KeySets) -> None:
-        migrate(dsn, SCHEMA, MIGRATIONS)
-        self._dsn = dsn
+        super().__init__(dsn)
         self._token_url = token_url
         self._keys = keys
 
@@ -123,7 +121,7 @@ class Assertions:
 
     def _remember(self, client_id: str, claims: Mapping[str, Any]) -> None:
         """Raises AssertionRefused if this assertion was used before."""
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+        with self._open() as connection:
             connection.execute(
                 b"delete from authorization_server.assertion where expires_at < now()"
             )

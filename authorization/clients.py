@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from access import passwords
 from authorization.client_keys import check_key_set
 from authorization.errors import ClientError
-from database import migrate
-
-SCHEMA = "authorization_server"
-MIGRATIONS = Path(__file__).parent / "migrations"
+from authorization.table import Table
 
 Kind = Literal["public", "symmetric", "asymmetric"]
 KINDS: tuple[Kind, ...] = ("public", "symmetric", "asymmetric")
@@ -92,12 +86,8 @@ class Client:
         return uri in self.redirect_uris
 
 
-class Clients:
+class Clients(Table):
     """The table of clients."""
-
-    def __init__(self, dsn: str) -> None:
-        migrate(dsn, SCHEMA, MIGRATIONS)
-        self._dsn = dsn
 
     def list(self) -> list[Client]:
         """All clients by id."""
@@ -198,11 +188,6 @@ class Clients:
                 [client_id],
             ).fetchone()
         return str(row[0]) if row else None
-
-    @contextmanager
-    def _open(self) -> Iterator[psycopg.Connection[Any]]:
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
-            yield connection
 
 
 def _client(row: dict[str, Any]) -> Client:

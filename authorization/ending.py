@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
-
-import psycopg
 
 from access.revocation import Revocations
 from access.tokens import LEEWAY_S
 from access.users import User
-from authorization.clients import MIGRATIONS, SCHEMA, Client
-from database import migrate
+from authorization.clients import Client
+from authorization.table import Table
 
 # No access token lives longer (`authorization.access_minutes` is at most 60).
 _LONGEST_S = 3600
 
 
-class Endings:
+class Endings(Table):
     """Ends authorizations with every token that was issued on them. Blocking."""
 
     def __init__(self, dsn: str, revocations: Revocations) -> None:
-        migrate(dsn, SCHEMA, MIGRATIONS)
-        self._dsn = dsn
+        super().__init__(dsn)
         self._revocations = revocations
 
     def of_user(self, username: str) -> int:
         """End all that a user gave, and forget what they agreed to; how many there were."""
-        with self._connect() as connection:
+        with self._open() as connection:
             connection.execute(
                 b"delete from authorization_server.consent where username = %s", [username]
             )
@@ -35,7 +31,7 @@ class Endings:
 
     def of_client(self, client_id: str) -> int:
         """End all that a client was given; call it before the client is removed."""
-        with self._connect() as connection:
+        with self._open() as connection:
             machine = connection.execute(
                 b"with before as (select client_id, backend_sid from authorization_server.client"
                 b" where client_id = %s and backend for update)"
@@ -59,7 +55,7 @@ class Endings:
 
     def of_user_and_client(self, username: str, client_id: str) -> int:
         """End what one user gave one client, and forget that they agreed."""
-        with self._connect() as connection:
+        with self._open() as connection:
             connection.execute(
                 b"delete from authorization_server.consent where username = %s and client_id = %s",
                 [username, client_id],
@@ -68,7 +64,7 @@ class Endings:
 
     def live_of(self, username: str) -> dict[str, str]:
         """What a user's authorizations that have not ended grant, by client."""
-        with self._connect() as connection:
+        with self._open() as connection:
             rows = connection.execute(
                 b"select client_id, scope from authorization_server.approval"
                 b" where username = %s and revoked_at is null and code_used_at is not null"
@@ -84,7 +80,7 @@ class Endings:
         return found
 
     def _end(self, condition: bytes, values: list[str]) -> int:
-        with self._connect() as connection:
+        with self._open() as connection:
             rows = connection.execute(
                 b"update authorization_server.approval set revoked_at = now()"
                 b" where revoked_at is null and " + condition + b" returning sid",
@@ -97,6 +93,3 @@ class Endings:
         """End access tokens, before what says so is committed: what fails can be done again."""
         until = datetime.now(UTC) + timedelta(seconds=_LONGEST_S + 2 * LEEWAY_S)
         self._revocations.revoke_all([sid for (sid,) in rows], until)
-
-    def _connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self._dsn, connect_timeout=5)

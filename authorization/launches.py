@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
-import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from authorization.clients import MIGRATIONS, SCHEMA
 from authorization.context import LaunchContext
 from authorization.errors import AuthorizationError
 from authorization.requests import digest
-from database import migrate
+from authorization.table import Table
 
 OPEN_S = 5 * 60
 _RANDOM_BYTES = 32
@@ -29,12 +24,8 @@ class NoLaunch(AuthorizationError):
         super().__init__("the launch is unknown, used, over, or somebody else's")
 
 
-class Launches:
+class Launches(Table):
     """The table of launches. Blocking: call it from a thread."""
-
-    def __init__(self, dsn: str) -> None:
-        migrate(dsn, SCHEMA, MIGRATIONS)
-        self._dsn = dsn
 
     def begin(
         self, client_id: str, username: str, context: LaunchContext, session: str | None
@@ -87,8 +78,3 @@ class Launches:
         if bound is not None and (session is None or bound != digest(session)):
             raise NoLaunch
         return LaunchContext.from_json(row["context"])
-
-    @contextmanager
-    def _open(self) -> Iterator[psycopg.Connection[Any]]:
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
-            yield connection

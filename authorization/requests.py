@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,12 +18,11 @@ from starlette.responses import Response
 
 from access.browser import Cookie
 from access.users import User
-from authorization.clients import MIGRATIONS, SCHEMA
 from authorization.context import LaunchContext
 from authorization.errors import NotGrantable, RequestGone
 from authorization.forgetting import Forgetting
 from authorization.narrowing import covers, narrowed_to_user
-from database import migrate
+from authorization.table import Table
 
 OPEN_S = 10 * 60
 CODE_S = 60
@@ -63,12 +60,11 @@ class AuthorizationRequest:
     expires_at: datetime
 
 
-class Requests:
+class Requests(Table):
     """The table of requests. Blocking: call it from a thread."""
 
     def __init__(self, dsn: str, cookie: Cookie) -> None:
-        migrate(dsn, SCHEMA, MIGRATIONS)
-        self._dsn = dsn
+        super().__init__(dsn)
         self._cookie = cookie
         self._forgetting = Forgetting()
 
@@ -220,11 +216,6 @@ class Requests:
         if row is None:
             raise RequestGone
         return AuthorizationRequest(**row)
-
-    @contextmanager
-    def _open(self) -> Iterator[psycopg.Connection[Any]]:
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
-            yield connection
 
 
 def digest(secret: str) -> bytes:
