@@ -9,9 +9,10 @@ import psycopg
 import pytest
 from joserfc.jwk import ECKey
 
+from access import SpoolReader
 from authorization.clients import CREDENTIALS, Client
 from tests.authorization.site import ASSERTION_TYPE, public_set, signed
-from tests.smart.clinic import field, told
+from tests.smart.clinic import Person, field, told
 
 SCOPE = "launch patient/*.rs"
 
@@ -136,6 +137,14 @@ def test_a_launch_without_the_scope_launch_is_still_judged(clinic, anna, app):
     assert launched(anna, app, "made-up", "patient/*.rs")["error"] == "invalid_request"
 
 
+def deep(levels):
+    """An object within an object, and so on."""
+    found = {}
+    for _ in range(levels):
+        found = {"a": found}
+    return found
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -153,6 +162,13 @@ def test_a_launch_without_the_scope_launch_is_still_judged(clinic, anna, app):
         ({"fhirContext": "ImagingStudy/1"}, 400),
         ({"user": "clinic-bert"}, 403),
         ({"client_id": "nobody"}, 400),
+        ({"patient": ".."}, 400),
+        ({"intent": "a\0b"}, 400),
+        ({"intent": "x" * 5_000}, 400),
+        ({"fhirContext": [{"identifier": {"value": "x" * 200}}] * 30}, 400),
+        ({"fhirContext": [{"identifier": deep(400)}]}, 400),
+        ({"fhirContext": [{"reference": "ImagingStudy/.."}]}, 400),
+        ({"fhirContext": [{"reference": "ImagingStudy/1", "role": "http://["}]}, 403),
     ],
 )
 def test_what_cannot_be_open_begins_no_launch(clinic, anna, app, body, status):
@@ -160,6 +176,56 @@ def test_what_cannot_be_open_begins_no_launch(clinic, anna, app, body, status):
 
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 60_000,
+        b'{"client_id": ' + b"[" * 30_000,
+        b"[]",
+        b"{",
+        b"\xff",
+    ],
+    ids=lambda content: str(content[:12]),
+)
+def test_a_body_that_cannot_be_read_is_refused_whoever_sends_it(clinic, anna, content):
+    for person in (anna, Person(clinic.base)):
+        answer = person.http.post(
+            "/auth/launch", content=content, headers={"Content-Type": "application/json"}
+        )
+
+        assert answer.status_code == 400, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_all_that_is_open_is_of_one_patient_though_none_is_named(clinic, anna, app):
+    study = {"reference": f"ImagingStudy/{clinic.study['id']}"}
+
+    mixed = begin(anna, app, encounter=clinic.encounter, fhirContext=[study])
+    other = begin(anna, app, encounter=clinic.encounter, study=uid_of(clinic))
+    visit = begin(anna, app, encounter=clinic.encounter)
+    anna.ask(app, f"{SCOPE} launch/encounter", launch=visit.json()["launch"])
+    of_visit = anna.tokens(app)
+    anna.ask(app, SCOPE, launch=begin(anna, app, fhirContext=[study]).json()["launch"])
+    of_study = anna.tokens(app)
+
+    assert (mixed.status_code, other.status_code) == (403, 403)
+    assert (of_visit["patient"], of_visit["encounter"]) == (
+        clinic.patients["Zweig"],
+        clinic.encounter,
+    )
+    assert of_study["patient"] == clinic.patients["Study"]
+
+
+def test_the_trail_names_who_launched_which_app_for_whom(clinic, anna, app):
+    begin(anna, app, patient=clinic.patients["Zweig"])
+
+    records = SpoolReader(clinic.stack.folder / "var" / "audit").next_batch(100_000).records
+    told = [one.record for one in records if "launch of" in (one.record.detail or "")]
+    assert told[-1].detail == f"launch of {app.client_id} for clinic-anna"
+    assert told[-1].caller.subject == "clinic-anna"
+    assert told[-1].patient == f"Patient/{clinic.patients['Zweig']}"
 
 
 def test_a_role_other_than_launch_may_point_to_the_patient(clinic, anna, app):
@@ -181,8 +247,6 @@ def test_a_patient_launches_only_with_their_own_record(clinic, app):
 
 
 def test_other_sites_and_strangers_begin_no_launch(clinic, anna, app):
-    from tests.smart.clinic import Person
-
     body = {"client_id": app.client_id, "patient": clinic.patients["Zweig"]}
     form = anna.http.post("/auth/launch", data=body)
     foreign = anna.http.post("/auth/launch", json=body, headers={"Origin": "https://evil.example"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from access import AuditEventKind
@@ -48,56 +50,6 @@ def test_a_patient_scope_is_never_granted_without_a_patient(clinic, anna):
     assert "Choose a patient" in too_early.text
     assert granted["patient"] == clinic.patients["Zweig"]
     assert granted["need_patient_banner"] is True
-
-
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        ({"name": "zweig"}, {"Zweig, Änne"}),
-        ({"name": "änne zweig"}, {"Zweig, Änne"}),
-        ({"birthdate": "1961-07-08"}, {"Zimmer, Otto"}),
-        ({"identifier": "clinic-zimmer-otto"}, {"Zimmer, Otto"}),
-        ({"name": "zweig", "birthdate": "1961-07-08"}, set()),
-        ({"name": "nobody-of-this-name"}, set()),
-    ],
-)
-def test_patients_are_found_by_name_birth_date_and_identifier(clinic, anna, wanted, found):
-    anna.ask(clinic.register(), READ)
-
-    page = search(anna, **wanted)
-
-    assert page.status_code == 200
-    assert set(rows(page.text)) == found
-
-
-@pytest.mark.parametrize(
-    "wanted", [{}, {"birthdate": "8.7.1961"}, {"name": "x" * 200}, {"identifier": "a\tb"}]
-)
-def test_a_search_that_cannot_be_made_says_why(clinic, anna, wanted):
-    anna.ask(clinic.register(), READ)
-
-    page = search(anna, **wanted)
-
-    assert page.status_code == 400
-    assert 'role="alert"' in page.text
-
-
-def test_many_patients_come_page_by_page_and_none_twice(clinic, anna):
-    anna.ask(clinic.register(), READ)
-    page = search(anna, name="zahlreich")
-    seen = list(rows(page.text))
-    while "More patients" in page.text:
-        page = search(anna, name="zahlreich", page=_following(page.text))
-        seen += rows(page.text)
-
-    assert len(seen) == len(set(seen)) == 23
-    assert seen == sorted(seen)
-
-
-def _following(page):
-    from tests.smart.clinic import field
-
-    return field(page, "page")
 
 
 def test_a_visit_and_a_study_are_chosen_from_those_of_the_patient(clinic, anna):
@@ -315,10 +267,22 @@ def test_a_login_is_asked_for_again_where_the_app_wants_it(clinic, anna):
 def test_a_client_disabled_in_the_meantime_is_sent_away(clinic, anna):
     app = clinic.register()
     anna.ask(app, "user/Patient.rs")
-    clinic.register(disabled=True)
-    anna.ask(app, "user/Patient.rs")
+    clinic.clients.change(replace(app, disabled=True))
+    anna.send("consent", scope="user/Patient.rs")
 
-    assert anna.page.status_code == 400
+    assert anna.answered()["error"] == "unauthorized_client"
+    assert "code" not in anna.answered()
+
+
+def test_nobody_is_sent_to_an_address_that_was_taken_from_the_app_meanwhile(clinic, anna):
+    app = clinic.register()
+    anna.ask(app, "user/Patient.rs")
+    clinic.clients.change(replace(app, redirect_uris=("https://app.example.org/other",)))
+
+    answer = anna.send("consent", scope="user/Patient.rs")
+
+    assert answer.status_code == 410
+    assert "location" not in answer.headers and "code=" not in answer.text
 
 
 def test_no_page_lets_scripts_or_frames_in_and_none_is_stored(clinic, anna):
