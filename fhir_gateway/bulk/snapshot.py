@@ -7,7 +7,7 @@ ended after its page was read was not on them yet. The history has both.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from fhir_gateway.bulk.compartment import belongs, patients_of
 from fhir_gateway.bulk.files import Resource
@@ -19,6 +19,7 @@ from fhir_gateway.searching import Pairs
 
 # The longest that a write may be under way: the gateway's own patience with the store, and more.
 LONGEST_WRITE_S = 90.0
+IDS_AT_ONCE = 100
 
 
 async def missed(
@@ -31,25 +32,23 @@ async def missed(
 ) -> AsyncIterator[Resource]:
     """Resources of a type as they were at the transaction time, and that are not in `seen`."""
     window = [("_since", later(plan.at, -LONGEST_WRITE_S))]
-    is_younger: dict[str, bool] = {}
+    changed: dict[str, bool] = {}  # True: the version of that moment is known to be wanted
     async for versions in store.history(kind, window):
-        for version in versions:  # the oldest in the window comes last and decides
-            if version.id not in seen:
-                is_younger[version.id] = _began_after(version, plan.at)
-    for resource_id, younger in is_younger.items():
-        then = None if younger else await store.as_of(kind, resource_id, plan.at)
-        resource = then.resource if then is not None else None
-        if (
-            resource is not None
-            and _wanted(resource, request, plan)
-            and await _matches(kind, resource_id, filters, store)
-        ):
-            yield resource
-
-
-def _began_after(oldest: Version, at: str) -> bool:
-    """Whether a resource did not exist yet at a moment."""
-    return oldest.number == 1 and oldest.resource is not None and updated(oldest.resource) > at
+        for version in versions:  # newest first
+            if version.id in seen or changed.get(version.id):
+                continue
+            resource = version.resource
+            if resource is None or (updated(resource) > plan.at and version.number > 1):
+                changed[version.id] = False  # what was before it is asked below
+            elif updated(resource) <= plan.at and _wanted(resource, request, plan):
+                changed[version.id] = True
+            else:
+                changed.pop(version.id, None)  # made later, or not of this export
+    for resource_id in await _matching(kind, list(changed), filters, store):
+        then = await store.as_of(kind, resource_id, plan.at)
+        before = then.resource if then is not None else None
+        if before is not None and _wanted(before, request, plan):
+            yield before
 
 
 def _wanted(resource: Resource, request: ExportRequest, plan: Plan) -> bool:
@@ -66,18 +65,21 @@ def _wanted(resource: Resource, request: ExportRequest, plan: Plan) -> bool:
     return late or request.since is None or moment > request.since
 
 
-async def _matches(kind: str, resource_id: str, filters: list[Pairs], store: Store) -> bool:
-    """Whether the resource passes one of the filters.
+async def _matching(kind: str, ids: list[str], filters: list[Pairs], store: Store) -> Iterable[str]:
+    """Those resources that pass one of the filters.
 
     The store searches the present only: with filters, a resource is judged by its present
     version, and one that was deleted meanwhile is left out.
     """
     if [] in filters:
-        return True
-    for pairs in filters:
-        if await store.count(kind, [*pairs, ("_id", resource_id)]):
-            return True
-    return False
+        return ids
+    found: dict[str, None] = {}
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        asked = ("_id", ",".join(ids[start : start + IDS_AT_ONCE]))
+        for pairs in filters:
+            rows = await store.search(kind, [*pairs, asked, ("_elements", "id")])
+            found |= dict.fromkeys(str(row["id"]) for row in rows)
+    return found
 
 
 async def deletions(
