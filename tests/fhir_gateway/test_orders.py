@@ -72,7 +72,10 @@ async def test_the_documented_order_is_offered_with_every_attribute(orders, work
 
 async def test_a_backslash_in_a_name_makes_no_second_value(orders, worklist, records, tag):
     bundle = documented(tag)
-    entry(bundle, "Location")["name"] = "MR\\room"
+    place = next(e for e in bundle["entry"] if e["resource"]["resourceType"] == "Location")
+    place["request"].pop("ifNoneExist")  # a place of its own: the documented one may be there
+    place["resource"]["identifier"][0]["value"] = f"A{tag}"
+    place["resource"]["name"] = "MR\\room"
     entry(bundle, "ServiceRequest")["code"]["text"] = "MR\\brain"
 
     made = await placed(records, bundle)
