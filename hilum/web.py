@@ -46,6 +46,7 @@ from authorization.cors import Origins, RegisteredOrigins
 from authorization.trust.provider import Provider
 from fhir_gateway.services import Services
 from hilum import queue_schema, trusting, wiring
+from hilum.health import Health
 from hilum.ordering import ordering
 from hilum.settings import Settings
 from hilum.tls_listener import context_of, listening
@@ -90,6 +91,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     queue = wiring.queue_app(settings)
     gateway = wiring.gateway_config(settings)
     services = Services(gateway, archive, gateway.audit_folder, ordering(settings, queue))
+    health = Health(settings, services)
     sessions = wiring.sessions(settings)
     login = _login(settings, sessions, audit)
     apps = _apps(settings, authority, login)
@@ -106,6 +108,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
         # Starlette runs no lifespan of a mounted application: that is for us to do.
         with wiring.on_record(audit), contextlib.closing(revocations):
             async with (
+                contextlib.aclosing(health),
                 queue.open_async(),
                 access.opened(),
                 fhir.router.lifespan_context(fhir),
@@ -118,11 +121,11 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
 
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_hooks(app, settings, queue)
-    _add_health(app, settings, services)
+    _add_health(app, health)
     _add_authorization(app, settings, apps, login, ours)
     fhir_gateway.app.mount(app, fhir)
     app.router.routes.extend([Mount("/dicomweb", pixels), pixels.state.wado])
-    _add_pages(app, settings, services, login)
+    _add_pages(app, settings, health, login)
     return app
 
 
@@ -178,11 +181,11 @@ def _ourselves(settings: Settings, application: Callable[[], FastAPI]) -> httpx.
     return httpx.AsyncClient(transport=transport, base_url=settings.base_url)
 
 
-def _add_pages(app: FastAPI, settings: Settings, services: Services, login: Login) -> None:
+def _add_pages(app: FastAPI, settings: Settings, health: Health, login: Login) -> None:
     """What people see: viewer, login and first page, with the session of their browser."""
     app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb", ui.login.login_url))
     app.router.routes.extend(login.routes())
-    app.mount("/", _first_page(settings, services))
+    app.mount("/", _first_page(settings, health))
     app.add_middleware(WithSession, sessions=login.sessions, cookie=login.cookie)
 
 
@@ -208,9 +211,9 @@ async def _in_background(services: Services) -> AsyncIterator[None]:
         await running
 
 
-def _first_page(settings: Settings, services: Services) -> Starlette:
-    async def health() -> list[Component]:
-        states = await _health(settings, services)
+def _first_page(settings: Settings, health: Health) -> Starlette:
+    async def components() -> list[Component]:
+        states = await health.states()
         return [
             Component("FHIR store (HAPI)", "up" if states["hapi"] else "starting"),
             Component("Profiles and subscriptions", "up" if states["seeded"] else "starting"),
@@ -221,10 +224,10 @@ def _first_page(settings: Settings, services: Services) -> Starlette:
     doors = [
         replace(door, address=dimse) if door.name == "DIMSE" else door for door in ui.landing.DOORS
     ]
-    return ui.landing.create_app(health, version=version("hilum"), doors=doors)
+    return ui.landing.create_app(components, version=version("hilum"), doors=doors)
 
 
-def _add_health(app: FastAPI, settings: Settings, services: Services) -> None:
+def _add_health(app: FastAPI, health: Health) -> None:
     @app.get("/health/live")
     async def live() -> JSONResponse:
         """The process answers."""
@@ -233,19 +236,6 @@ def _add_health(app: FastAPI, settings: Settings, services: Services) -> None:
     @app.get("/health/ready")
     async def ready() -> JSONResponse:
         """HAPI answers and the gateway has seeded what it needs there."""
-        health = await _health(settings, services)
-        good = all(health.values())
-        return JSONResponse({"ready": good, **health}, status_code=200 if good else 503)
-
-
-async def _health(settings: Settings, services: Services) -> dict[str, bool]:
-    return {"hapi": await _answers(settings), "seeded": services.seeded}
-
-
-async def _answers(settings: Settings) -> bool:
-    url = settings.hapi_url.removesuffix("/fhir") + "/health"
-    try:
-        async with httpx.AsyncClient(timeout=3.0, trust_env=False) as client:
-            return (await client.get(url)).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
+        states = await health.states()
+        good = all(states.values())
+        return JSONResponse({"ready": good, **states}, status_code=200 if good else 503)
