@@ -37,7 +37,6 @@ from access.browser import Cookie, WithSession, caller_by_session, session_of
 from access.caller import Caller
 from access.http import Verifier, caller_of
 from access.revocation import Revocations
-from access.sessions import Sessions
 from access.tokens import TokenAuthority
 from access.users import Users
 from archive import Archive
@@ -92,14 +91,13 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     gateway = wiring.gateway_config(settings)
     services = Services(gateway, archive, gateway.audit_folder, ordering(settings, queue))
     health = Health(settings, services)
-    sessions = wiring.sessions(settings)
-    login = _login(settings, sessions, audit)
+    login = _login(settings, audit)
     apps = _apps(settings, authority, login)
     ours = _ourselves(settings, lambda: app)
     verifier = trusting.verifier(settings, authority, ours)
     fhir = fhir_gateway.app.create_app(gateway, authority, audit, verifier)
-    authenticate = _authenticator(verifier, login.cookie)
     access = fhir_gateway.study_access.make(gateway, archive)
+    authenticate = _authenticator(verifier, login.cookie)
     limits = wiring.dicomweb_config(settings)
     pixels = dicomweb.app.create_app(archive, authenticate, audit, limits, access)
 
@@ -117,11 +115,10 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
                 listening(app, settings.http, **OPTIONS),
             ):
                 yield
-            sessions.shut()
+            login.sessions.shut()
 
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_hooks(app, settings, queue)
-    _add_health(app, health)
     _add_authorization(app, settings, apps, login, ours)
     fhir_gateway.app.mount(app, fhir)
     app.router.routes.extend([Mount("/dicomweb", pixels), pixels.state.wado])
@@ -145,11 +142,12 @@ def _apps(settings: Settings, authority: TokenAuthority, login: Login) -> Author
     )
 
 
-def _login(settings: Settings, sessions: Sessions, audit: AuditSpool) -> Login:
+def _login(settings: Settings, audit: AuditSpool) -> Login:
     """The login page, which also leads to the other identity provider if there is one."""
     users, cookie = Users(wiring.database_url(settings)), Cookie(settings.base_url)
     provider = trusting.federation_config(settings)
-    return ui.login.make(users, sessions, cookie, audit, provider.label if provider else None)
+    label = provider.label if provider else None
+    return ui.login.make(users, wiring.sessions(settings), cookie, audit, label)
 
 
 def _add_authorization(
@@ -183,6 +181,7 @@ def _ourselves(settings: Settings, application: Callable[[], FastAPI]) -> httpx.
 
 def _add_pages(app: FastAPI, settings: Settings, health: Health, login: Login) -> None:
     """What people see: viewer, login and first page, with the session of their browser."""
+    _add_health(app, health)
     app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb", ui.login.login_url))
     app.router.routes.extend(login.routes())
     app.mount("/", _first_page(settings, health))
