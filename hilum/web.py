@@ -180,7 +180,7 @@ def _ourselves(settings: Settings, application: Callable[[], FastAPI]) -> httpx.
 
 
 def _add_pages(app: FastAPI, settings: Settings, health: Health, login: Login) -> None:
-    """What people see: viewer, login and first page, with the session of their browser."""
+    """What people and probes see: health, viewer, login and first page, by session."""
     _add_health(app, health)
     app.mount("/ohif", ui.ohif.create_app(settings.ohif, "/dicomweb", ui.login.login_url))
     app.router.routes.extend(login.routes())
