@@ -6,12 +6,13 @@ import getpass
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from access import AuditEventKind, AuditRecord, Caller
 from access.audit import AuditUnavailable
+from access.audit.announcing import announced
 from access.revocation import Revocations
 from authorization.ending import Endings
 from hilum.console import database_of
@@ -47,13 +48,8 @@ def recorded(settings: Settings, what: str) -> Iterator[None]:
         at=datetime.now(UTC),
         detail=what,
     )
-    write(settings, record)
-    try:
+    with announced(partial(write, settings), record):
         yield
-    except Exception as error:
-        why = f"not done: {what}: {type(error).__name__}"
-        write(settings, replace(record, outcome="minor", at=datetime.now(UTC), detail=why))
-        raise
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote
 from starlette.requests import Request
 
 from access.audit import AuditEventKind, AuditRecord, AuditSpool
+from access.audit.announcing import announced
 from access.browser import Cookie
 from access.caller import Caller
 from access.http import address_of
@@ -54,25 +55,23 @@ class Door:
         What cannot be written down is not done; what is not done after all is written down, too.
         """
         caller = user.caller(client="browser", address=address_of(request))
-        self._record(AuditEventKind.UPDATE, caller, "success", what)
-        try:
+        record = self._about(AuditEventKind.UPDATE, caller, "success", what)
+        with announced(self.audit.record, record):
             return change()
-        except Exception as error:
-            why = f"not done: {what}: {type(error).__name__}"
-            self._record(AuditEventKind.UPDATE, caller, "minor", why)
-            raise
 
     def _record(self, event: AuditEventKind, caller: Caller, outcome: str, detail: str) -> None:
-        self.audit.record(
-            AuditRecord(
-                action="U" if event is AuditEventKind.UPDATE else "E",
-                event=event,
-                outcome="success" if outcome == "success" else "minor",
-                caller=caller,
-                at=datetime.now(UTC),
-                patient=f"Patient/{caller.patient}" if caller.patient else None,
-                detail=detail,
-            )
+        self.audit.record(self._about(event, caller, outcome, detail))
+
+    @staticmethod
+    def _about(event: AuditEventKind, caller: Caller, outcome: str, detail: str) -> AuditRecord:
+        return AuditRecord(
+            action="U" if event is AuditEventKind.UPDATE else "E",
+            event=event,
+            outcome="success" if outcome == "success" else "minor",
+            caller=caller,
+            at=datetime.now(UTC),
+            patient=f"Patient/{caller.patient}" if caller.patient else None,
+            detail=detail,
         )
 
 

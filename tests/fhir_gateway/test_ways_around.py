@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.fhir_gateway.resources import assert_refused, bundle, entry
-from tests.fixtures.two_patients import CATEGORY, SYSTEM, load
+from tests.fixtures.two_patients import CATEGORY, SYSTEM, load, provenance_about
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +73,8 @@ def test_what_a_patient_did_for_another_is_the_others_record(client_for, everyth
 
 
 def test_provenance_is_written_only_of_what_its_writer_may_see(writer, data):
-    def telling(*targets):
-        return {
-            "resourceType": "Provenance",
-            "recorded": "2024-01-01T00:00:00Z",
-            "target": [{"reference": f"Observation/{one}"} for one in targets],
-            "agent": [{"who": {"display": "an app"}}],
-        }
-
-    own = writer.post("Provenance", json=telling(data.anna.lab, data.anna.image))
-    both = writer.post("Provenance", json=telling(data.anna.lab, data.bert.lab))
+    own = writer.post("Provenance", json=provenance_about(data.anna.lab, data.anna.image))
+    both = writer.post("Provenance", json=provenance_about(data.anna.lab, data.bert.lab))
 
     assert own.status_code == 201, own.text
     assert_refused(both, 403)

@@ -9,7 +9,7 @@ import pytest
 
 from access.grants import Rights, Rule
 from tests.fixtures.stores import client_of
-from tests.fixtures.two_patients import CATEGORY, load
+from tests.fixtures.two_patients import CATEGORY, load, provenance_about
 
 NOBODY = Rights(mode="system", subject="x", rules=())
 
@@ -353,14 +353,6 @@ def test_who_writes_provenance_may_see_all_that_it_is_about(asking, data):
         Rule(types=("Provenance",), letters="c", refers_by=("target",)),
     )
 
-    def telling(*targets):
-        return {
-            "resourceType": "Provenance",
-            "recorded": "2024-01-01T00:00:00Z",
-            "target": [{"reference": f"Observation/{one}"} for one in targets],
-            "agent": [{"who": {"display": "an app"}}],
-        }
-
-    assert client.post("Provenance", json=telling(data.anna.lab)).status_code == 201
-    both = client.post("Provenance", json=telling(data.anna.lab, data.bert.lab))
+    assert client.post("Provenance", json=provenance_about(data.anna.lab)).status_code == 201
+    both = client.post("Provenance", json=provenance_about(data.anna.lab, data.bert.lab))
     assert both.status_code == 403
