@@ -247,8 +247,10 @@ def _withdrawal(result: Result, organization: Entry, device: Entry) -> list[Entr
         "target": [
             {"reference": f"{one['resourceType']}/{one['id']}"} for one in result.superseded
         ],
-        "reason": [{"text": "superseded by a run on the study as it is now"}],
-        "activity": _concept(DATA_OPERATION, "UPDATE", "revise"),
+        "activity": {
+            **_concept(DATA_OPERATION, "UPDATE", "revise"),
+            "text": "superseded by a run on the study as it is now",
+        },
         **_made_by(result, organization, device),
     }
     return [_own(resource)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fixtures.running import search
+from hilum.example.series import DEMO_CASE, SyntheticPatient, write_study
+from tests.fixtures.running import reported, search, study_uid, wait_for
 from tests.uscore.bar import VERSIONS, groups
 from tests.uscore.data.example import transaction
 from tests.uscore.data.making import PREFIX
@@ -67,14 +68,43 @@ def validator():
 
 
 @pytest.fixture(scope="session")
-def written(client, demo_study):
-    """What Hilum itself wrote about the patient of the demonstration study, by type."""
-    subject = demo_study["study"]["subject"]["reference"]
+def outgrown(stack, client, tmp_path_factory):
+    """A study whose FLAIR came when the report on the rest was there: the ImagingStudy."""
+    folder = tmp_path_factory.mktemp("outgrown")
+    files = write_study(DEMO_CASE, folder, patient=SyntheticPatient("SYN-0007", "Late^Flair"))
+    early, late = (
+        [p for p in files if ("flair" in str(p)) is is_late] for is_late in (False, True)
+    )
+    uid = study_uid(files[0])
+    assert stack.run("send", *map(str, early)).returncode == 0
+    first = reported(stack, uid)["reports"][0]
+    assert stack.run("send", *map(str, late)).returncode == 0
+    wait_for(
+        lambda: client.get(f"/fhir/DiagnosticReport/{first['id']}").json()["status"] == "cancelled",
+        "the first report withdrawn",
+    )
+    return reported(stack, uid)["study"]
+
+
+@pytest.fixture(scope="session")
+def written(client, demo_study, outgrown):
+    """What Hilum itself wrote about the patients of two studies, one superseded, by type."""
+    studies = (demo_study["study"], outgrown)
+    subjects = [study["subject"]["reference"] for study in studies]
     found = {
-        kind: search(client, kind, patient=subject, _count="200")[:SOME] for kind in OF_A_PATIENT
+        kind: [
+            one
+            for subject in subjects
+            for one in search(client, kind, patient=subject, _count="200")[:SOME]
+        ]
+        for kind in OF_A_PATIENT
     }
-    found["Patient"] = [client.get(f"/fhir/{subject}").json()]
-    found["Task"] = search(client, "Task", focus=f"ImagingStudy/{demo_study['study']['id']}")
+    found["Patient"] = [client.get(f"/fhir/{subject}").json() for subject in subjects]
+    found["Task"] = [
+        task
+        for one in studies
+        for task in search(client, "Task", focus=f"ImagingStudy/{one['id']}")
+    ]
     about = {f"{one['resourceType']}/{one['id']}" for some in found.values() for one in some}
     found["Provenance"] = [
         one
