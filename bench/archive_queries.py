@@ -18,7 +18,7 @@ import psycopg
 
 from archive import Archive, ArchiveConfig, Query
 from archive.search import Search
-from hilum.postgres import Postgres
+from hilum.processes.postgres import Postgres
 from tests.fixtures.stores import free_port
 
 SIZES = (1_000, 10_000, 100_000)

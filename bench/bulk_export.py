@@ -22,8 +22,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from hilum.fhir_store import HapiServer, prepare_database
-from hilum.postgres import Postgres
+from hilum.processes.fhir_store import HapiServer, prepare_database
+from hilum.processes.postgres import Postgres
 from tests.bulk.conftest import Gateway, gateway_group
 from tests.fixtures.stores import CACHE, RunningHapi, client_of, free_port, hapi_config
 

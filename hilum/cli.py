@@ -12,19 +12,16 @@ import typer
 from rich.table import Table
 
 from access.errors import AccessError
-from hilum import (
-    audit_commands,
-    client_commands,
-    dicom_commands,
-    job_commands,
-    logs,
-    marks,
-    peer_commands,
-    user_commands,
-    worklist_commands,
-)
+from hilum import logs, marks
 from hilum import settings as settings_module
-from hilum.console import DataOption, attached, fail, out, read_settings
+from hilum.commands import audit as audit_commands
+from hilum.commands import clients as client_commands
+from hilum.commands import dicom as dicom_commands
+from hilum.commands import jobs as job_commands
+from hilum.commands import peers as peer_commands
+from hilum.commands import users as user_commands
+from hilum.commands import worklist as worklist_commands
+from hilum.commands.console import DataOption, attached, fail, out, read_settings
 from hilum.settings import Settings, SettingsError
 
 app = typer.Typer(
@@ -118,7 +115,7 @@ def worker(data: DataOption = None) -> None:
 @app.command()
 def status(data: DataOption = None) -> None:
     """Show each part, whether it answers, and what waits in the queue."""
-    from hilum.status import show
+    from hilum.commands.status import show
 
     found, running = attached(data)
     raise typer.Exit(show(found, running, out))
@@ -140,7 +137,7 @@ def token(
     data: DataOption = None,
 ) -> None:
     """Mint an access token with the key of the data folder, and print it."""
-    from hilum.minting import mint
+    from hilum.commands.minting import mint
 
     found = read_settings(data)
     running = marks.running(found.data)
@@ -172,7 +169,7 @@ def export_command(
     data: DataOption = None,
 ) -> None:
     """Export FHIR resources in bulk ($export); the same command goes on after a break."""
-    from hilum.exporting import Request, run_export
+    from hilum.commands.exporting import Request, run_export
 
     found, running = attached(data)
     request = Request(folder, group=group, patients=patients, types=types, since=since, form=form)

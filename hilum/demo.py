@@ -11,9 +11,9 @@ from rich.console import Console
 
 from dimse.peers import Peer
 from dimse.scu import send
+from hilum.commands.minting import mint
 from hilum.demo_checks import Check, Journey, check_all
 from hilum.example.series import DEMO_CASE, write_study
-from hilum.minting import mint
 from hilum.running import START_ERRORS, running_stack, show_addresses
 from hilum.settings import Settings
 from hilum.stack import EVERY_PORT, Stack

@@ -17,8 +17,8 @@ from dicomweb_client.api import DICOMwebClient
 from highdicom.seg import Segmentation, segread
 from numpy.typing import NDArray
 
+from hilum.commands.minting import mint
 from hilum.example.series import truth
-from hilum.minting import mint
 from hilum.settings import Settings
 from inference.evaluate import dice_by_region
 from inference.measure import Region

@@ -15,7 +15,7 @@ from dimse.peers import Peers
 from dimse.server import DimseConfig, DimseServer
 from hilum import doorkeeping, marks, wiring
 from hilum.dimse_services import services_of
-from hilum.forked import Copies
+from hilum.processes.forked import Copies
 from hilum.settings import Settings, SettingsError
 
 DRAIN_S = 20.0

@@ -6,7 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from hilum import fhir_store, wiring
+from hilum import wiring
+from hilum.processes import fhir_store
 from hilum.settings import Settings, SettingsError
 
 

@@ -9,7 +9,7 @@ from dimse.peers import Peer, Peers
 from dimse.scu_negotiation import Calling
 from dimse.tls import client_context
 from hilum import doorkeeping
-from hilum.console import attached, database_of, read_settings
+from hilum.commands.console import attached, database_of, read_settings
 from hilum.settings import Settings
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hilum.fhir_store import FhirStoreError
-from hilum.postgres import PostgresError
+from hilum.processes.fhir_store import FhirStoreError
+from hilum.processes.postgres import PostgresError
+from hilum.processes.supervise import PartFailed
 from hilum.settings import Settings, SettingsError
 from hilum.stack import INTERNAL, Stack, StackError, with_ports
-from hilum.supervise import PartFailed
 
 START_ERRORS = (StackError, PartFailed, FhirStoreError, PostgresError, SettingsError)
 

@@ -17,9 +17,10 @@ from typing import Any
 import httpx
 import structlog
 
-from hilum import fhir_store, marks, wiring
+from hilum import marks, wiring
+from hilum.processes import fhir_store
+from hilum.processes.supervise import Part, Supervisor
 from hilum.settings import Settings, as_environment
-from hilum.supervise import Part, Supervisor
 
 log = structlog.get_logger(__name__)
 

@@ -29,8 +29,8 @@ from fhir_gateway.audit.upkeep import TrailConfig
 from fhir_gateway.bulk.config import BulkConfig
 from fhir_gateway.config import GatewayConfig
 from fhir_gateway.topics.config import SubscriptionConfig
-from hilum.fhir_store import HapiConfig
-from hilum.postgres import Postgres, PostgresError
+from hilum.processes.fhir_store import HapiConfig
+from hilum.processes.postgres import Postgres, PostgresError
 from hilum.sections import CHECKOUT
 from hilum.settings import Settings, SettingsError
 from pixels import PixelsConfig

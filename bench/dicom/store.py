@@ -29,7 +29,7 @@ import psutil
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from hilum.postgres import Postgres
+from hilum.processes.postgres import Postgres
 from tests.fixtures.stores import free_port
 
 NODELAY = {**os.environ, "TCP_NODELAY": "1"}

@@ -27,7 +27,7 @@ from urllib.parse import quote
 from pydicom import dcmread
 
 from bench.dicom.store import NODELAY, Server, write_files
-from hilum.postgres import Postgres
+from hilum.processes.postgres import Postgres
 from tests.fixtures.stores import free_port
 
 PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"

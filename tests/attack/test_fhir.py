@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from access import Scopes, TokenAuthority
-from hilum.fhir_store import HapiServer, command, environment, prepare_database
+from hilum.processes.fhir_store import HapiServer, command, environment, prepare_database
 from tests.attack.fhir_forms import Attempt, attempts, places
 from tests.attack.oracle import SHARED, Principal, World, principals, resources_in
 from tests.fixtures.gateway import gateway_config, serving

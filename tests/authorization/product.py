@@ -18,7 +18,7 @@ from access.users import User
 from authorization.clients import Client, Clients
 from authorization.context import LaunchContext
 from authorization.requests import Requests
-from hilum.postgres import Postgres
+from hilum.processes.postgres import Postgres
 from tests.fixtures.running import Running
 
 ANNA = User("anna", "Dr Anna Muster", "radiologist", "Practitioner/anna")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from hilum import exporting
+from hilum.commands import exporting
 from tests.bulk.exporting import kick_off
 
 

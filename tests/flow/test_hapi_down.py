@@ -8,7 +8,7 @@ import time
 import pytest
 
 from hilum.example.series import SyntheticPatient, write_study
-from hilum.fhir_store import HapiServer, prepare_database
+from hilum.processes.fhir_store import HapiServer, prepare_database
 from hilum.stack import free_port
 from tests.fixtures.running import hilum_up, imaging_study, study_uid, temporary_folder, wait_for
 from tests.fixtures.stores import CACHE, hapi_config, keys_folder

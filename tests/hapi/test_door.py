@@ -10,7 +10,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from access.grants import HEADER, KEY_FILE
-from hilum.fhir_store import command
+from hilum.processes.fhir_store import command
 from tests.fixtures.stores import keys_folder
 
 PATHS = [

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from access.grants import GrantSigner
-from hilum.fhir_store import (
+from hilum.processes.fhir_store import (
     FhirStoreError,
     HapiServer,
     check_installation,

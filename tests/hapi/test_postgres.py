@@ -15,8 +15,8 @@ import psutil
 import psycopg
 import pytest
 
-from hilum.postgres import AlreadyRunning, Postgres
-from hilum.service_user import ServiceUser, ServiceUserError
+from hilum.processes.postgres import AlreadyRunning, Postgres
+from hilum.processes.service_user import ServiceUser, ServiceUserError
 from tests.fixtures.stores import free_port
 
 
@@ -69,7 +69,7 @@ def test_a_lock_file_of_a_number_that_another_process_has_now_does_not_block(ser
 
 
 def test_a_second_server_on_the_folder_is_refused_and_the_first_stays(server, monkeypatch):
-    monkeypatch.setattr("hilum.postgres.LEFTOVER_WAIT_S", 0.5)
+    monkeypatch.setattr("hilum.processes.postgres.LEFTOVER_WAIT_S", 0.5)
 
     with pytest.raises(AlreadyRunning, match=str(server.pid)):
         Postgres(server.folder, free_port()).prepare()
@@ -116,7 +116,7 @@ def test_a_database_is_made_once(server):
 def test_it_shuts_down_in_order_when_its_owner_is_killed(folder):
     port = free_port()
     program = (
-        "import sys, time; from pathlib import Path; from hilum.postgres import Postgres;"
+        "import sys, time; from pathlib import Path; from hilum.processes.postgres import Postgres;"
         "server = Postgres(Path(sys.argv[1]), int(sys.argv[2])); server.start();"
         "print('up', flush=True); time.sleep(60)"
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hilum.minting import mint, seconds_of
+from hilum.commands.minting import mint, seconds_of
 from hilum.settings import load
 from hilum.wiring import token_authority
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hilum.supervise import Part, PartFailed, Supervisor
+from hilum.processes.supervise import Part, PartFailed, Supervisor
 
 
 def part(tmp_path, code, ready=None, **options):

@@ -17,7 +17,7 @@ import httpx
 from access import AuditRecord, SpoolReader
 from access.users import User, UserError, Users
 from authorization.clients import CODE, REFRESH, Client, Clients
-from hilum.console import database_of
+from hilum.commands.console import database_of
 from tests.fixtures.running import Running
 
 PASSWORD = "correct horse battery"

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import httpx
 from rich.console import Console
 
-from hilum.minting import mint
+from hilum.commands.minting import mint
 from hilum.settings import Settings
 
 SCOPE = "system/*.rs"

@@ -16,8 +16,8 @@ from archive.header import text
 from archive.keys import DicomJson
 from archive.worklist import STATUSES, Scheduled, Worklist, WorklistError
 from archive.worklist_match import STEPS
-from hilum.console import DataOption, attached, fail, out
-from hilum.status import running_dsn
+from hilum.commands.console import DataOption, attached, fail, out
+from hilum.commands.status import running_dsn
 
 WIDTH = 180
 

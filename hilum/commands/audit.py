@@ -13,8 +13,8 @@ from access.audit import anchor as anchors
 from access.audit.verify import Finding, Report, verify
 from fhir_gateway.audit.compare import compare
 from hilum import marks, wiring
-from hilum.console import DataOption, attached, fail, out, read_settings
-from hilum.minting import mint
+from hilum.commands.console import DataOption, attached, fail, out, read_settings
+from hilum.commands.minting import mint
 from hilum.settings import Settings
 from records import Records, RecordsError
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from hilum.death_signal import set_death_signal
+from hilum.processes.death_signal import set_death_signal
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from rich.table import Table
 from access.errors import AccessError
 from authorization.clients import CODE, CREDENTIALS, KINDS, REFRESH, Client, Clients
 from authorization.errors import AuthorizationError, ClientError
-from hilum.console import DataOption, database_of, fail, out, read_settings
-from hilum.operating import endings_of, recorded
+from hilum.commands.console import DataOption, database_of, fail, out, read_settings
+from hilum.commands.operating import endings_of, recorded
 
 app = typer.Typer(
     help="The SMART apps and backends that may ask for access, and what each may be granted.",

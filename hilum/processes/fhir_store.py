@@ -27,9 +27,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from access.grants import GrantSigner
 from access.internal_rights import NOTHING
-from hilum.death_signal import set_death_signal
-from hilum.postgres import programs
-from hilum.supervise import tail
+from hilum.processes.death_signal import set_death_signal
+from hilum.processes.postgres import programs
+from hilum.processes.supervise import tail
 
 log = structlog.get_logger(__name__)
 

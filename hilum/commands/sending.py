@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dimse.peers import PeerError
 from dimse.scu import AssociationFailed, SendResult, send
 from hilum import wiring
-from hilum.console import attached, read_settings
-from hilum.minting import mint
+from hilum.commands.console import attached, read_settings
+from hilum.commands.minting import mint
 from hilum.peering import calling_of, peer_named
 from hilum.settings import Settings
 from pixels import Transcoder

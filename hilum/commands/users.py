@@ -17,8 +17,8 @@ from rich.table import Table
 from access.errors import AccessError
 from access.roles import MEANINGS, ROLES
 from access.users import User, Users, normal
-from hilum.console import DataOption, database_of, fail, out, read_settings
-from hilum.operating import endings_of, recorded
+from hilum.commands.console import DataOption, database_of, fail, out, read_settings
+from hilum.commands.operating import endings_of, recorded
 
 app = typer.Typer(
     help="The people who may sign in at the viewer and over DICOM, and their roles.",

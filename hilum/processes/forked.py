@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from hilum.death_signal import set_death_signal
-from hilum.supervise import PAUSES_S
+from hilum.processes.death_signal import set_death_signal
+from hilum.processes.supervise import PAUSES_S
 
 log = structlog.get_logger(__name__)
 

@@ -53,7 +53,7 @@ def attached(data: Path | None = None) -> tuple[Settings, dict[str, Any]]:
 
 def database_of(data: Path | None = None) -> str:
     """URL of our database: of the running stack, or the one that the settings name."""
-    from hilum.status import running_dsn
+    from hilum.commands.status import running_dsn
 
     found = read_settings(data)
     if marks.running(found.data) is None and found.database.url is not None:

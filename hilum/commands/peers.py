@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from dimse.peers import RIGHTS, Peer, PeerError, Peers, check_rights
-from hilum.console import DataOption, database_of, fail, out
+from hilum.commands.console import DataOption, database_of, fail, out
 
 app = typer.Typer(
     help="The DICOM peers: modalities, archives and workstations, and what each may do.",

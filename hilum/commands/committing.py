@@ -11,9 +11,9 @@ from dimse.commit_table import CommitmentTable
 from dimse.peers import Peer
 from dimse.scu_negotiation import Calling
 from dimse.sender_file import NotSendable, outgoing
-from hilum.console import database_of
-from hilum.retrieving import open_archive
-from hilum.sending import find_files
+from hilum.commands.console import database_of
+from hilum.commands.retrieving import open_archive
+from hilum.commands.sending import find_files
 
 
 def commit_instances(

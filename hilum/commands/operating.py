@@ -15,7 +15,7 @@ from access.audit import AuditUnavailable
 from access.audit.announcing import announced
 from access.revocation import Revocations
 from authorization.ending import Endings
-from hilum.console import database_of
+from hilum.commands.console import database_of
 from hilum.settings import Settings
 from hilum.wiring import OPERATOR_CLIENT, audit_spool
 

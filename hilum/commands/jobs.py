@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dimse.jobs import Job, JobError, Jobs
-from hilum.console import DataOption, database_of, fail, out
+from hilum.commands.console import DataOption, database_of, fail, out
 
 app = typer.Typer(
     help="What is being forwarded and fetched by rule, and what failed.", no_args_is_help=True

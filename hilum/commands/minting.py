@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from access import AuditEventKind, AuditRecord, Caller
 from access.scopes import Scopes
-from hilum import operating
+from hilum.commands import operating
 from hilum.settings import Settings
 from hilum.wiring import OPERATOR_CLIENT, token_authority
 

@@ -4,8 +4,8 @@ The wheel's own `get_server` listens on a Unix socket only, which JDBC cannot us
 programs are taken. PostgreSQL refuses to run as root: then it runs as a system user, as the
 wheel's own code does.
 
-`python -m hilum.postgres FOLDER PORT` prepares the cluster and *becomes* the server (exec): the
-process id that a supervisor sees is the postmaster's.
+`python -m hilum.processes.postgres FOLDER PORT` prepares the cluster and *becomes* the server
+(exec): the process id that a supervisor sees is the postmaster's.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import psycopg
 import structlog
 from psycopg import sql
 
-from hilum.death_signal import set_death_signal
-from hilum.service_user import ServiceUser, ServiceUserError
-from hilum.supervise import tail
+from hilum.processes.death_signal import set_death_signal
+from hilum.processes.service_user import ServiceUser, ServiceUserError
+from hilum.processes.supervise import tail
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +100,7 @@ class Postgres:
 
         Stop it with SIGINT (fast shutdown): SIGTERM waits until every client has gone.
         """
-        return [sys.executable, "-m", "hilum.postgres", str(self.folder), str(self.port)]
+        return [sys.executable, "-m", "hilum.processes.postgres", str(self.folder), str(self.port)]
 
     def prepare(self) -> None:
         """Make the cluster when it is not there; let a server of a killed owner finish first.

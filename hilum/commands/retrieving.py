@@ -18,8 +18,8 @@ from dimse.scu_keep import ArchiveKeeper, FolderKeeper, Keeper, Wanted
 from dimse.scu_negotiation import Calling
 from dimse.scu_retrieve import Progress, get, move
 from hilum import wiring
-from hilum.console import attached
-from hilum.status import running_dsn
+from hilum.commands.console import attached
+from hilum.commands.status import running_dsn
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import typer
 
 from dimse.peers import PeerError
 from dimse.scu_negotiation import AssociationBroken, AssociationFailed
-from hilum.console import DataOption, fail, out
+from hilum.commands.console import DataOption, fail, out
 from hilum.peering import calling_from, peer_named
 
 PeerArgument = Annotated[
@@ -84,7 +84,7 @@ def find(
 ) -> None:
     """Look for patients, studies, series, images or worklist items at a peer (C-FIND)."""
     from dimse import scu_query
-    from hilum.querying import identifier_of, json_of, model_of, table_of
+    from hilum.commands.querying import identifier_of, json_of, model_of, table_of
 
     with _speaking():
         identifier = identifier_of(level, key or [], worklist=worklist)
@@ -128,7 +128,7 @@ def retrieve(
     data: DataOption = None,
 ) -> None:
     """Fetch a study from a peer, or have the peer send it somewhere; exit 1 unless all came."""
-    from hilum import retrieving
+    from hilum.commands import retrieving
 
     if (move_to is not None) + (folder is not None) + to_archive > 1:
         fail("one of --move-to, --out and --to-archive, please")
@@ -160,7 +160,7 @@ def send(
     data: DataOption = None,
 ) -> None:
     """Send DICOM files by C-STORE or STOW-RS; exit status 1 when one was not stored."""
-    from hilum.sending import Route, send_files
+    from hilum.commands.sending import Route, send_files
 
     route = Route(to, stow=stow, associations=associations, tls=tls, title=title, data=data)
     raise typer.Exit(send_files(paths, route, out))
@@ -180,7 +180,7 @@ def commit(
     data: DataOption = None,
 ) -> None:
     """Ask a peer to vouch for what it was sent (storage commitment); exit 1 unless for all."""
-    from hilum.committing import commit_instances
+    from hilum.commands.committing import commit_instances
 
     if bool(paths) == (study is not None):
         fail("either files or --study UID, please")

@@ -1,0 +1,1 @@
+"""The programs that Hilum keeps running: PostgreSQL, the FHIR store, and processes of its own."""
