@@ -7,6 +7,7 @@ import hmac
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -51,10 +52,23 @@ class Session:
 
 
 class Sessions:
-    """The table of sessions; safe to share between threads."""
+    """The table of sessions; safe to share between threads.
 
-    def __init__(self, dsn: str, lifetimes: Lifetimes | None = None) -> None:
+    Args:
+        dsn: of our database.
+        lifetimes: of a session.
+        ending: ends what apps may do only while this session lives, by the hash of its token. It
+            is called before the end of the session is committed.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        lifetimes: Lifetimes | None = None,
+        ending: Callable[[bytes], object] | None = None,
+    ) -> None:
         migrate(dsn, SCHEMA, MIGRATIONS)
+        self._ending = ending
         self._lifetimes = lifetimes or Lifetimes()
         self._pool = ConnectionPool(dsn, min_size=1, max_size=4, timeout=5, open=True)
         self._known: dict[bytes, tuple[float, Session]] = {}
@@ -107,10 +121,12 @@ class Sessions:
         return self._look_up(token_sha256) is not None
 
     def close(self, token: str) -> None:
-        """End a session."""
+        """End a session, and what apps may do only while it lives."""
         digest = _digest(token)
         with self._pool.connection() as connection:
             connection.execute(b"delete from access.session where token_sha256 = %s", [digest])
+            if self._ending is not None:
+                self._ending(digest)
         with self._lock:
             self._known.pop(digest, None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,11 +110,19 @@ class User:
 
 
 class Users:
-    """The table of users."""
+    """The table of users.
 
-    def __init__(self, dsn: str) -> None:
+    Args:
+        dsn: of our database.
+        ending: ends what apps were allowed in a user's name. It is called before a change of
+            rights, of the password or a removal is committed: what fails in between has ended too
+            much and changed nothing, and can be done again.
+    """
+
+    def __init__(self, dsn: str, ending: Callable[[str], object] | None = None) -> None:
         migrate(dsn, SCHEMA, MIGRATIONS)
         self._dsn = dsn
+        self._ending = ending
 
     def add(self, user: User, password: str) -> None:
         """Add a user. Raises UserError if the name is taken, WeakPassword."""
@@ -122,21 +130,19 @@ class Users:
         with self._open() as connection:
             _insert(connection, user, kept, None)
 
-    def sign_in_from(self, origin: str, user: User) -> tuple[User, bool]:
+    def sign_in_from(self, origin: str, user: User) -> User:
         """The user that another identity provider vouches for, added or brought up to date.
 
         Args:
             origin: issuer and subject there: what the user is known by from now on.
             user: as the provider describes them; the name counts at the first time only.
 
-        Returns:
-            The user, and whether they may do other things now than before.
-
         Raises:
             UserError: somebody else has the name here, the user is disabled here, or was the last
                 administrator; see `shut_out`.
         """
-        with self._open() as connection, _administrators(connection):
+        with self._open() as connection:
+            _one_at_a_time(connection)
             row = connection.execute(
                 b"select username, disabled from access.account where federated = %s", [origin]
             ).fetchone()
@@ -147,21 +153,17 @@ class Users:
                         "administrator to remove that user, or for another name at the provider"
                     )
                 _insert(connection, user, _NO_PASSWORD, origin)
-                return user, False
+                return user
             known = replace(user, username=row[0])
             if row[1]:
                 raise UserError(
                     f"the user {known.username!r} is disabled here; an administrator can enable it"
                 )
-            before = _find(connection, known.username)
-            _update(connection, known)
-            has_changed = before is None or before.rights != known.rights
-            if has_changed:
-                _end_sessions(connection, known.username)
-            return known, has_changed
+            self._change(connection, known)
+            return known
 
     def shut_out(self, origin: str) -> str | None:
-        """End the sessions of whom a provider vouches for no more; the name here, if there is one.
+        """End all that somebody has for whom a provider vouches no more; their name here, if any.
 
         The row stays: it is the provider that lets nobody in.
         """
@@ -171,7 +173,7 @@ class Users:
             ).fetchone()
             if row is None:
                 return None
-            _end_sessions(connection, row[0])
+            self._end(connection, row[0])
             return str(row[0])
 
     def is_empty(self) -> bool:
@@ -194,29 +196,26 @@ class Users:
         return found
 
     def change(self, user: User) -> None:
-        """Change all but the name and the password; a change of rights ends the sessions.
+        """Change all but the name and the password; a change of rights ends what they have.
 
         Raises UserError if there is no such user, or it is the last administrator.
         """
-        with self._open() as connection, _administrators(connection):
-            before = _find(connection, user.username)
-            if before is None:
-                raise _nobody(user.username)
-            _update(connection, user)
-            if before.rights != user.rights:
-                _end_sessions(connection, user.username)
+        with self._open() as connection:
+            self._change(connection, user)
 
     def remove(self, username: str) -> None:
-        """Remove a user and its sessions. Raises UserError as `change` does."""
-        with self._open() as connection, _administrators(connection):
-            done = connection.execute(
-                b"delete from access.account where username = %s", [normal(username)]
-            )
-            if not done.rowcount:
-                raise _nobody(username)
+        """Remove a user and what they have. Raises UserError as `change` does."""
+        with self._open() as connection:
+            with _administrators(connection):
+                done = connection.execute(
+                    b"delete from access.account where username = %s", [normal(username)]
+                )
+                if not done.rowcount:
+                    raise _nobody(username)
+            self._end(connection, normal(username))
 
     def set_password(self, username: str, password: str) -> None:
-        """Give a new password; ends the sessions and what wrong ones had brought.
+        """Give a new password; ends what they have and what wrong ones had brought.
 
         Raises UserError: nobody has the name, or it is of a user who signs in at a provider, whom
         a password would let past it.
@@ -227,8 +226,8 @@ class Users:
                 raise _nobody(username)
             if not _keep(connection, normal(username), kept):
                 raise UserError(f"{username!r} signs in at another provider, without a password")
-            _end_sessions(connection, normal(username))
             throttle.succeed(connection, normal(username))
+            self._end(connection, normal(username))
 
     def unlock(self, username: str) -> None:
         """Forget the wrong passwords of a user. Raises UserError if there is none."""
@@ -260,6 +259,21 @@ class Users:
             if passwords.is_outdated(kept):
                 _keep(connection, name, passwords.rehash(password))
             return user
+
+    def _change(self, connection: psycopg.Connection[Any], user: User) -> None:
+        with _administrators(connection):
+            before = _find(connection, user.username)
+            if before is None:
+                raise _nobody(user.username)
+            _update(connection, user)
+        if before.rights != user.rights:
+            self._end(connection, user.username)
+
+    def _end(self, connection: psycopg.Connection[Any], username: str) -> None:
+        """End sessions and what apps were allowed; the last before the change is committed."""
+        connection.execute(b"delete from access.session where username = %s", [username])
+        if self._ending is not None:
+            self._ending(username)
 
     @contextmanager
     def _open(self) -> Iterator[psycopg.Connection[Any]]:
@@ -333,15 +347,16 @@ def _keep(connection: psycopg.Connection[Any], username: str, kept: str) -> bool
     return bool(done.rowcount)
 
 
-def _end_sessions(connection: psycopg.Connection[Any], username: str) -> None:
-    connection.execute(b"delete from access.session where username = %s", [username])
+def _one_at_a_time(connection: psycopg.Connection[Any]) -> None:
+    """Let no other change of users come in between, until this one is over."""
+    connection.execute(b"lock table access.account in share row exclusive mode")
 
 
 @contextmanager
 def _administrators(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Undo the change if it leaves nobody who could administer."""
-    # One such change at a time: two that each leave the other would leave none.
-    connection.execute(b"lock table access.account in share row exclusive mode")
+    # Two changes that each leave the other administrator would leave none.
+    _one_at_a_time(connection)
     before = _count_administrators(connection)
     yield
     if before and not _count_administrators(connection):

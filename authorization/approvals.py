@@ -55,6 +55,11 @@ class Approval:
         """Whether this very scope was granted."""
         return scope in self.scope.split()
 
+    @property
+    def is_online(self) -> bool:
+        """Whether it ends with the browser session in which it was given."""
+        return self.has("online_access") and not self.has("offline_access")
+
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 from access.revocation import Revocations
 from access.tokens import LEEWAY_S
-from access.users import User
 from authorization.clients import Client
 from authorization.table import Table
 
@@ -43,13 +42,19 @@ class Endings(Table):
             self._revoke(machine)
         return self._end(b"client_id = %s", [client_id])
 
-    def user_changed(self, before: User, after: User) -> None:
-        """End what a user gave, when they may do other things now than before."""
-        if before.rights != after.rights:
-            self.of_user(after.username)
+    def of_session(self, session_sha256: bytes) -> int:
+        """End the online access that was given in a browser session, by the hash of its token."""
+        return self._end(
+            b"session_sha256 = %s and string_to_array(scope, ' ') @> '{online_access}'"
+            b" and not string_to_array(scope, ' ') @> '{offline_access}'",
+            [session_sha256],
+        )
 
     def client_changed(self, before: Client, after: Client) -> None:
-        """End what a client was given, when it may be granted other things now, or nothing."""
+        """End what a client was given, if it is to be granted other things, or nothing.
+
+        Call it before the change: if that fails, too much has ended, and not too little.
+        """
         if after.disabled or after.scopes != before.scopes:
             self.of_client(after.client_id)
 
@@ -79,7 +84,7 @@ class Endings(Table):
             found[client_id] = " ".join(dict.fromkeys(words))
         return found
 
-    def _end(self, condition: bytes, values: list[str]) -> int:
+    def _end(self, condition: bytes, values: list[str] | list[bytes]) -> int:
         with self._open() as connection:
             rows = connection.execute(
                 b"update authorization_server.approval set revoked_at = now()"
@@ -91,5 +96,7 @@ class Endings(Table):
 
     def _revoke(self, rows: list[tuple[str]]) -> None:
         """End access tokens, before what says so is committed: what fails can be done again."""
+        if not rows:
+            return
         until = datetime.now(UTC) + timedelta(seconds=_LONGEST_S + 2 * LEEWAY_S)
         self._revocations.revoke_all([sid for (sid,) in rows], until)

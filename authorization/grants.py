@@ -105,6 +105,8 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
         user = issuer.user_of(approval)
         if user is None:
             raise InvalidGrantError("the user may not sign in any more")
+        if not issuer.is_alive(approval):
+            raise InvalidGrantError("the user has signed out")
         client = self.request.client.registered
         return 200, issuer.tokens(approval, user, client, approval.scope), _headers()
 

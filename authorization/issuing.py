@@ -46,11 +46,9 @@ class Issuer:
         return user
 
     def is_alive(self, approval: Approval) -> bool:
-        """Whether refreshing may go on: online access ends with the session of its browser."""
-        if approval.has("offline_access"):
-            return True
+        """Whether more may be issued: online access ends with the session of its browser."""
         session = approval.session_sha256
-        return session is not None and self.sessions.lives(session)
+        return session is None or not approval.is_online or self.sessions.lives(session)
 
     def tokens(self, approval: Approval, user: User, client: Client, scope: str) -> dict[str, Any]:
         """The token response of an authorization (SMART App Launch 2.2, section 2.0.10).
@@ -63,8 +61,7 @@ class Issuer:
         """
         granted = narrowed_to_user(narrow(scope, client.scopes), user)
         lifetime_s = self.config.access_s
-        is_offline, is_online = approval.has("offline_access"), approval.has("online_access")
-        if is_online and not is_offline:
+        if approval.is_online:
             lifetime_s = min(lifetime_s, self.config.online_s)
         answer: dict[str, Any] = {
             **approval.context.fields(),
@@ -73,8 +70,8 @@ class Issuer:
             "expires_in": lifetime_s,
             "scope": granted,
         }
-        has_session = approval.session_sha256 is not None
-        if REFRESH in client.grant_types and (is_offline or (is_online and has_session)):
+        lasts = approval.is_online and approval.session_sha256 is not None
+        if REFRESH in client.grant_types and (lasts or approval.has("offline_access")):
             answer["refresh_token"] = self.approvals.issue_refresh(
                 approval.sid, self.config.offline_s
             )

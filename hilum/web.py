@@ -42,6 +42,7 @@ from access.users import Users
 from archive import Archive
 from authorization.app import AuthorizationServer
 from authorization.cors import Origins, RegisteredOrigins
+from authorization.ending import Endings
 from authorization.trust.provider import Provider
 from fhir_gateway.services import Services
 from hilum import queue_schema, trusting, wiring
@@ -91,7 +92,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     gateway = wiring.gateway_config(settings)
     services = Services(gateway, archive, gateway.audit_folder, ordering(settings, queue))
     health = Health(settings, services)
-    login = _login(settings, audit)
+    login = _login(settings, audit, Endings(wiring.database_url(settings), revocations))
     apps = _apps(settings, authority, login)
     ours = _ourselves(settings, lambda: app)
     verifier = trusting.verifier(settings, authority, ours)
@@ -142,12 +143,13 @@ def _apps(settings: Settings, authority: TokenAuthority, login: Login) -> Author
     )
 
 
-def _login(settings: Settings, audit: AuditSpool) -> Login:
+def _login(settings: Settings, audit: AuditSpool, endings: Endings) -> Login:
     """The login page, which also leads to the other identity provider if there is one."""
-    users, cookie = Users(wiring.database_url(settings)), Cookie(settings.base_url)
+    users = Users(wiring.database_url(settings), endings.of_user)
+    sessions, cookie = wiring.sessions(settings, endings), Cookie(settings.base_url)
     provider = trusting.federation_config(settings)
     label = provider.label if provider else None
-    return ui.login.make(users, wiring.sessions(settings), cookie, audit, label)
+    return ui.login.make(users, sessions, cookie, audit, label)
 
 
 def _add_authorization(

@@ -22,6 +22,7 @@ from access.tokens import TokenAuthority
 from archive import ArchiveConfig
 from authorization.clients import Clients
 from authorization.config import AuthorizationConfig
+from authorization.ending import Endings
 from authorization.narrowing import narrow
 from dicomweb.config import DicomwebConfig
 from fhir_gateway.audit.syslog import SyslogTarget
@@ -131,11 +132,11 @@ def grant_signer(settings: Settings) -> GrantSigner:
     return GrantSigner.load_or_create(keys_folder(settings))
 
 
-def sessions(settings: Settings) -> Sessions:
-    """The browser sessions."""
+def sessions(settings: Settings, endings: Endings) -> Sessions:
+    """The browser sessions, with which online access ends."""
     part = settings.login
     lifetimes = Lifetimes(part.idle_minutes * 60, part.longest_hours * 3600)
-    return Sessions(database_url(settings), lifetimes)
+    return Sessions(database_url(settings), lifetimes, endings.of_session)
 
 
 def authorization_config(settings: Settings) -> AuthorizationConfig:

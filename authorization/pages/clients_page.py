@@ -108,8 +108,8 @@ class ClientsPage:
                 changed = _client(fields, name, client.kind, client.backend)
 
                 def change() -> None:
-                    clients.change(changed)
                     endings.client_changed(client, changed)
+                    clients.change(changed)
 
                 what = f"client {name} changed: {changed.told}"
                 await self.office.recorded(request, session, what, change)

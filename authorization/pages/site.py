@@ -36,14 +36,11 @@ class Pages:
     administration: list[BaseRoute]
     door: Door
     users: Users
-    endings: Endings
 
     def federated(self, provider: Provider, sessions: Sessions) -> list[BaseRoute]:
         """The routes by which people sign in at another provider, at the root of the site."""
         door = self.door
-        return Federated(
-            provider, self.users, sessions, self.endings, door.cookie, door.audit
-        ).routes()
+        return Federated(provider, self.users, sessions, door.cookie, door.audit).routes()
 
 
 def make(
@@ -78,5 +75,4 @@ def make(
         [*ClientsPage(office).routes(), *UsersPage(office, users).routes()],
         door,
         users,
-        endings,
     )

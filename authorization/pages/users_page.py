@@ -88,30 +88,16 @@ class UsersPage:
     def _meant(self, user: User, fields: Fields) -> tuple[Callable[[], None], str]:
         """What a form wants done, and how the trail calls it. Raises UserError."""
         name, password = user.username, fields.get("password", "")
-
-        def remove() -> None:
-            self.users.remove(name)
-            self.office.endings.of_user(name)
-
-        def give_password() -> None:
-            self.users.set_password(name, password)
-            self.office.endings.of_user(name)
-
         match fields.get("do"):
             case "unlock":
                 return lambda: self.users.unlock(name), "lock reset"
             case "password":
-                return give_password, "new password"
+                return lambda: self.users.set_password(name, password), "new password"
             case "remove":
-                return remove, "removed"
+                return lambda: self.users.remove(name), "removed"
             case "change":
                 changed = replace(_user(fields, name), disabled=bool(fields.get("disabled")))
-
-                def change() -> None:
-                    self.users.change(changed)
-                    self.office.endings.user_changed(user, changed)
-
-                return change, f"changed: {changed.told}"
+                return lambda: self.users.change(changed), f"changed: {changed.told}"
         raise UserError("the form says nothing of what is to be done")
 
     async def _find(self, request: Request) -> User:

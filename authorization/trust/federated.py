@@ -25,7 +25,6 @@ from access.errors import AccessError
 from access.http import address_of
 from access.sessions import Sessions
 from access.users import User, UserError, Users
-from authorization.ending import Endings
 from authorization.pages.rendering import go, page
 from authorization.trust.provider import Provider, ProviderAway, ProviderError, user_of
 
@@ -43,7 +42,6 @@ class Federated:
     provider: Provider
     users: Users
     sessions: Sessions
-    endings: Endings
     cookie: Cookie
     audit: AuditSpool
 
@@ -122,14 +120,11 @@ class Federated:
         origin = f"{self.provider.config.issuer} {claims['sub']}"
         try:
             user = user_of(self.provider.config, claims)
-            known, has_changed = self.users.sign_in_from(origin, user)
+            known = self.users.sign_in_from(origin, user)
         except (ProviderError, UserError):
             # Whom the provider lets in no more keeps nothing that was given before.
-            if (gone := self.users.shut_out(origin)) is not None:
-                self.endings.of_user(gone)
+            self.users.shut_out(origin)
             raise
-        if has_changed:
-            self.endings.of_user(known.username)
         return known, self.sessions.open(known, before)
 
     async def _refused(self, request: Request, status: int, why: str) -> Response:

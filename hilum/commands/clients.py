@@ -175,9 +175,9 @@ def change(
         given |= {"disabled": disabled} if disabled is not None else {}
         changed = replace(client, **given)
         with recorded(read_settings(data), f"client {client_id} changed: {changed.told}"):
-            clients.change(changed)
             with endings_of(data) as endings:
                 endings.client_changed(client, changed)
+            clients.change(changed)
         out.print(f"{client_id} is changed", highlight=False)
 
 

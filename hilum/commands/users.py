@@ -33,9 +33,13 @@ RoleOption = Annotated[
 
 @contextmanager
 def _users(data: Path | None) -> Iterator[Users]:
-    """The table; what is refused becomes a message and exit status 1."""
+    """The table; what is refused becomes a message and exit status 1.
+
+    What apps were allowed ends with other rights, within two seconds.
+    """
     try:
-        yield Users(database_of(data))
+        with endings_of(data) as endings:
+            yield Users(database_of(data), endings.of_user)
     except AccessError as error:
         fail(error)
     except psycopg.OperationalError as error:
@@ -82,7 +86,7 @@ def change(
             display_name=user.display_name if name is None else name,
             fhir_user=None if kept == "none" else kept,
         )
-        _change(data, users, user, changed)
+        _change(data, users, changed)
         out.print(f"{changed.username} {MEANINGS[changed.role]}", highlight=False)
 
 
@@ -108,8 +112,6 @@ def password(username: str, data: DataOption = None) -> None:
         user, secret = users.find(username), _password()
         with recorded(read_settings(data), f"user {user.username}: new password"):
             users.set_password(user.username, secret)
-            with endings_of(data) as endings:
-                endings.of_user(user.username)
         out.print(f"{user.username} has a new password", highlight=False)
 
 
@@ -118,7 +120,7 @@ def disable(username: str, data: DataOption = None) -> None:
     """Keep a user from signing in; ends the sessions and what apps were allowed."""
     with _users(data) as users:
         user = users.find(username)
-        _change(data, users, user, replace(user, disabled=True))
+        _change(data, users, replace(user, disabled=True))
         out.print(f"{normal(username)} may not sign in any more", highlight=False)
 
 
@@ -127,7 +129,7 @@ def enable(username: str, data: DataOption = None) -> None:
     """Let a disabled user sign in again."""
     with _users(data) as users:
         user = users.find(username)
-        _change(data, users, user, replace(user, disabled=False))
+        _change(data, users, replace(user, disabled=False))
         out.print(f"{normal(username)} may sign in", highlight=False)
 
 
@@ -148,17 +150,12 @@ def remove(username: str, data: DataOption = None) -> None:
         user = users.find(username)
         with recorded(read_settings(data), f"user {user.username}: removed"):
             users.remove(user.username)
-            with endings_of(data) as endings:
-                endings.of_user(user.username)
         out.print(f"{normal(username)} removed", highlight=False)
 
 
-def _change(data: Path | None, users: Users, before: User, after: User) -> None:
-    """Change a user; what apps were allowed ends with other rights, within two seconds."""
-    with recorded(read_settings(data), f"user {after.username}: changed: {after.told}"):
-        users.change(after)
-        with endings_of(data) as endings:
-            endings.user_changed(before, after)
+def _change(data: Path | None, users: Users, user: User) -> None:
+    with recorded(read_settings(data), f"user {user.username}: changed: {user.told}"):
+        users.change(user)
 
 
 def _password() -> str:

@@ -58,7 +58,7 @@ def test_every_scope_of_a_role_is_understood(role):
 
 
 def test_who_signs_in_elsewhere_is_given_no_password_and_is_shut_out_by_origin(users, anna):
-    known, _ = users.sign_in_from("https://idp.example 1", replace(anna, username="fed"))
+    known = users.sign_in_from("https://idp.example 1", replace(anna, username="fed"))
 
     with pytest.raises(UserError, match="signs in at another provider"):
         users.set_password(known.username, GOOD)
@@ -66,6 +66,74 @@ def test_who_signs_in_elsewhere_is_given_no_password_and_is_shut_out_by_origin(u
         users.authenticate(known.username, GOOD)
     assert users.shut_out("https://idp.example 1") == "fed"
     assert users.shut_out("https://idp.example 2") is None
+
+
+class Ending:
+    """What apps were allowed: whose has ended, and as what the database showed them then."""
+
+    def __init__(self, dsn):
+        self.seen, self.away, self._users = [], False, Users(dsn)
+
+    def __call__(self, username):
+        self.seen.append(self._users.find(username))
+        if self.away:
+            raise psycopg.OperationalError("away")
+
+
+@pytest.fixture
+def ending(dsn):
+    return Ending(dsn)
+
+
+CHANGES = {
+    "change": lambda users, anna: users.change(replace(anna, role="viewer")),
+    "disable": lambda users, anna: users.change(replace(anna, disabled=True)),
+    "remove": lambda users, anna: users.remove(anna.username),
+    "password": lambda users, anna: users.set_password(anna.username, "another good password"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_apps_were_allowed_ends_before_a_change_counts(dsn, users, anna, ending, change):
+    change(Users(dsn, ending), anna)
+
+    assert ending.seen == [anna]
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_whose_ending_fails_changes_nothing(dsn, users, anna, ending, change):
+    ending.away = True
+
+    with pytest.raises(psycopg.OperationalError):
+        change(Users(dsn, ending), anna)
+
+    assert users.authenticate("anna", GOOD) == anna
+
+
+def test_a_change_that_is_refused_or_leaves_the_rights_ends_nothing(dsn, users, anna, ending):
+    root = User("root", "", "administrator")
+    users.add(root, GOOD)
+    changing = Users(dsn, ending)
+
+    changing.change(replace(anna, display_name="Anna M."))
+    for change in CHANGES.values():
+        if change is not CHANGES["password"]:
+            with pytest.raises(UserError, match="last administrator"):
+                change(changing, root)
+
+    assert ending.seen == []
+
+
+def test_a_provider_s_word_ends_what_apps_were_allowed(dsn, users, anna, ending):
+    changing, origin = Users(dsn, ending), "https://idp.example 4"
+    known = changing.sign_in_from(origin, replace(anna, username="fed"))
+    changing.sign_in_from(origin, known)
+    assert ending.seen == []
+
+    changed = changing.sign_in_from(origin, replace(known, role="viewer"))
+    changing.shut_out(origin)
+
+    assert ending.seen == [known, changed]
 
 
 def test_the_last_administrator_is_not_demoted_by_a_provider(users, anna):

@@ -43,6 +43,7 @@ from authorization.clients import CODE, CREDENTIALS, REFRESH, Client
 from authorization.config import AuthorizationConfig
 from authorization.context import LaunchContext
 from authorization.cors import Origins, RegisteredOrigins
+from authorization.ending import Endings
 from dicomweb.app import create_app
 from tests.fixtures.stores import free_port
 from ui import login
@@ -302,7 +303,9 @@ def running_site(dsn: str, folder: Path, **lifetimes: Any) -> Iterator[Site]:
         )
         audit = AuditSpool(folder / "audit", "web")
         stack.callback(audit.close)
-        users, sessions = Users(dsn), Sessions(dsn)
+        endings = Endings(dsn, revocations)
+        users = Users(dsn, endings.of_user)
+        sessions = Sessions(dsn, ending=endings.of_session)
         stack.callback(sessions.shut)
         for user in (ANNA, VIEW):
             with contextlib.suppress(Exception):

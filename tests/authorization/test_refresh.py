@@ -9,6 +9,7 @@ import httpx
 import psycopg
 import pytest
 
+from access.users import Users
 from authorization.context import LaunchContext
 from tests.authorization.site import ANNA, claims_of, public_app
 
@@ -124,23 +125,55 @@ def test_an_unknown_refresh_token_is_refused(site, app):
         assert refused(site.refresh(app, token))
 
 
-def test_online_access_ends_when_the_user_signs_out(site, app):
+@pytest.fixture
+def session(site):
+    """Token of a browser session of the user."""
+    return site.sessions.open(ANNA)
+
+
+def sign_out(site, session: str) -> httpx.Response:
     with httpx.Client(
         base_url=site.base, headers={"Origin": site.base}, trust_env=False
     ) as browser:
-        session = site.sessions.open(ANNA)
         browser.cookies.set(site.server.requests._cookie.name, session)
-        online = site.tokens(app, "user/*.rs online_access", session=session)
-        offline = site.tokens(app, "user/*.rs offline_access", session=session)
-        online = site.refresh(app, online["refresh_token"]).json()
         csrf = site.sessions.find(session).csrf
+        return browser.post("/logout", data={"csrf": csrf})
 
-        signed_out = browser.post("/logout", data={"csrf": csrf})
 
+def test_online_access_and_its_access_tokens_end_at_once_when_the_user_signs_out(
+    site, app, session
+):
+    online = site.tokens(app, "user/*.rs online_access", session=session)
+    offline = site.tokens(app, "user/*.rs offline_access", session=session)
+    online = site.refresh(app, online["refresh_token"]).json()
+    tokens = [one["access_token"] for one in (online, offline)]
+    before = [site.studies(one).status_code for one in tokens]
+
+    signed_out = sign_out(site, session)
+
+    after = [site.studies(one).status_code for one in tokens]
     assert signed_out.status_code == 303
+    assert (before, after) == ([204, 204], [401, 204])
     assert refused(site.refresh(app, online["refresh_token"]))
-    assert site.studies(online["access_token"]).status_code == 401
     assert site.refresh(app, offline["refresh_token"]).status_code == 200
+
+
+def test_online_access_ends_with_a_session_that_another_login_replaces(site, app, session):
+    token = site.tokens(app, "user/*.rs online_access", session=session)["access_token"]
+
+    site.sessions.open(ANNA, before=session)
+
+    assert site.studies(token).status_code == 401
+
+
+def test_a_code_for_online_access_counts_no_more_after_the_sign_out(site, app, session):
+    before = site.code(app, "user/*.rs online_access", session=session)
+    request = site.ask(app, "user/*.rs online_access")
+    sign_out(site, session)
+    late = request, site.agree(request, session=session)["code"]
+
+    assert refused(site.redeem(app, *before))
+    assert refused(site.redeem(app, *late))
 
 
 def test_online_access_without_a_session_gives_no_refresh_token(site, app):
@@ -153,27 +186,32 @@ def test_without_one_of_the_two_scopes_there_is_no_refresh_token(site, app):
     assert "refresh_token" not in site.tokens(app, "user/*.rs")
 
 
-def test_a_disabled_user_or_client_refreshes_no_more(site, app, first):
+@pytest.fixture
+def quietly(site):
+    """The users, changed without an end to what apps were allowed: a refresh looks itself."""
+    users = Users(site.server.config.dsn)
+    yield users
+    users.change(ANNA)
+
+
+def test_a_disabled_user_or_client_refreshes_no_more(site, app, first, quietly):
     second = site.tokens(app, SCOPE, context=CONTEXT)
 
     site.server.clients.change(replace(app, disabled=True))
     by_client = site.refresh(app, first["refresh_token"])
     site.server.clients.change(app)
-    site.users.change(replace(ANNA, disabled=True))
+    quietly.change(replace(ANNA, disabled=True))
     by_user = site.refresh(app, second["refresh_token"])
-    site.users.change(ANNA)
 
     assert (by_client.status_code, by_client.json()["error"]) == (401, "invalid_client")
     assert refused(by_user)
 
 
-def test_what_a_role_lost_is_lost_at_the_next_refresh(site, app):
+def test_what_a_role_lost_is_lost_at_the_next_refresh(site, app, quietly):
     first = site.tokens(app, "user/*.rs offline_access")
-    site.users.change(replace(ANNA, role="viewer"))
-    try:
-        second = site.refresh(app, first["refresh_token"]).json()
-    finally:
-        site.users.change(ANNA)
+    quietly.change(replace(ANNA, role="viewer"))
+
+    second = site.refresh(app, first["refresh_token"]).json()
 
     assert first["scope"] == "user/*.rs offline_access"
     assert "user/*.rs" not in second["scope"].split()
