@@ -8,7 +8,6 @@ from datetime import datetime
 
 from tests.bulk.conftest import execute
 from tests.bulk.exporting import exported, finished, ids, kick_off, lines, resources
-from tests.bulk.test_restart import in_the_middle
 from tests.bulk.test_rows import updated, written
 
 
@@ -117,36 +116,41 @@ def test_b13_a_transaction_larger_than_a_page_is_exported_whole(hapi, everything
 def test_b13_a_row_that_changes_before_its_page_is_read_is_shown_as_it_was(
     hapi, own_group, everything, fresh
 ):
-    """The store finds rows first and reads them later, those of a large transaction much later."""
+    """The store finds rows first and reads them later: here, those of a large transaction."""
     tag = [{"system": "urn:test:mark", "code": fresh.mark}]
-    names = [f"{fresh.mark}-{number:04}" for number in range(1200)]
-    entries = [
-        {
-            "resource": {
-                "resourceType": "Basic",
-                "id": name,
-                "code": {"text": "before"},
-                "meta": {"tag": tag},
-            },
-            "request": {"method": "PUT", "url": f"Basic/{name}"},
-        }
-        for name in names
-    ]
-    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
-    assert hapi.client.post("", json=bundle, timeout=300).status_code == 200
-    own_group.relay.delay_s = 1.0
-    gateway = own_group.gateway(file_rows=500).start().ready()
+    names = [f"{fresh.mark}-{number:04}" for number in range(1800)]
+    for some in (names[:600], names[600:]):  # the first page ends within the second transaction
+        entries = [
+            {
+                "resource": {
+                    "resourceType": "Basic",
+                    "id": name,
+                    "code": {"text": "before"},
+                    "meta": {"tag": tag},
+                },
+                "request": {"method": "PUT", "url": f"Basic/{name}"},
+            }
+            for name in some
+        ]
+        bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+        assert hapi.client.post("", json=bundle, timeout=300).status_code == 200
+    answers = []
+
+    def change():
+        for name in names[1100::100]:  # the store has found the first of them by then
+            changed = {"resourceType": "Basic", "id": name, "code": {"text": "after"}}
+            answers.append(everything.put(f"Basic/{name}", json=changed).status_code)
+
+    own_group.relay.before = (b"_getpages", change)  # the rows of its first page are read
+    gateway = own_group.gateway().start().ready()
     try:
         with own_group.client() as client:
             place = kick_off(client, f"$export?{fresh.filtered('Basic')}")
-            assert in_the_middle(own_group, place)
-            changed = {**entries[-1]["resource"], "code": {"text": "after"}}
-            assert everything.put(f"Basic/{names[-1]}", json=changed).status_code == 200
-            own_group.relay.delay_s = 0.0
             rows = resources(client, finished(client, place).json())["Basic"]
     finally:
         gateway.stop()
 
+    assert answers == [200] * 7
     assert sorted(row["id"] for row in rows) == names
     assert {row["code"]["text"] for row in rows} == {"before"}
 

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 GAP_S = 0.2
 
@@ -20,6 +21,8 @@ class Relay:
         self._open = True
         self.delay_s = 0.0
         self.short_by = 0  # bytes of an answer that do not arrive
+        # What is done before the first request that holds some bytes goes on.
+        self.before: tuple[bytes, Callable[[], object]] | None = None
         self._live: set[socket.socket] = set()
 
     def __enter__(self):
@@ -70,6 +73,9 @@ class Relay:
                 if slowed and time.monotonic() - began > GAP_S:
                     time.sleep(self.delay_s)  # once per request, not per piece of it
                 began = time.monotonic()
+                if slowed and self.before and self.before[0] in data:
+                    (_, act), self.before = self.before, None
+                    act()
                 if not slowed and self.short_by:
                     sink.sendall(data[: -self.short_by])
                     break
