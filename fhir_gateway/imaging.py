@@ -184,9 +184,9 @@ class Publisher:
 
     async def _write(self, summary: StudySummary, mark: Mark, held: Locks) -> bool:
         """Write one state of a study; returns False when FHIR holds it already."""
-        subject = await self._subject(summary, held)
         before = await self._pending.published(summary.uid)
         current = await self._current(summary.uid, before)
+        subject = await self._subject(summary, held, current)
         if current is not None:
             subject = await self._moved(summary, subject, current)
         digest = self._digest(summary, subject)
@@ -234,17 +234,20 @@ class Publisher:
             await follow_study(self._records, {**current, "subject": reference})
         return replace(subject, known=known)
 
-    async def _subject(self, summary: StudySummary, held: Locks) -> Subject:
+    async def _subject(
+        self, summary: StudySummary, held: Locks, current: dict[str, Any] | None
+    ) -> Subject:
         """Whom the study is about; where that is a new patient, nobody else makes one meanwhile."""
         identity = patient.identity_of(
             summary.attributes, summary.uid, summary.sources, self._rules
         )
         facts = StudyFacts(summary.uid, study.accession_of(summary.attributes))
         candidates = await self._orders.candidates(facts)
-        subject = await subject_of(self._records, summary, identity, candidates)
+        known = current["subject"].get("reference") if current else None
+        subject = await subject_of(self._records, summary, identity, candidates, known)
         if subject.known is None:
             await held.take("patient", f"{identity.system}|{identity.value}")
-            subject = await subject_of(self._records, summary, identity, candidates)
+            subject = await subject_of(self._records, summary, identity, candidates, known)
         return subject
 
     def _digest(self, summary: StudySummary, subject: Subject) -> str:
@@ -275,8 +278,7 @@ class Publisher:
         return [*entries, written]
 
     def _map(self, summary: StudySummary, name: str, subject: Subject) -> dict[str, Any]:
-        number = patient.number_of(summary.attributes, subject.identity)
-        links = study.Links(name, ENDPOINT_URN, number, tuple(subject.orders))
+        links = study.Links(name, ENDPOINT_URN, subject.number, tuple(subject.orders))
         return study.to_imaging_study(
             summary, links, zone=self._config.timezone, tags=subject.flags
         )

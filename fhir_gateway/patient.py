@@ -62,10 +62,15 @@ def identity_of(
     issuer = _universal_entity(study) or _local_issuer(study)
     system = issuer or rules.system(sources)
     if value is None or not system:
-        return PatientIdentity(
-            identifiers.UNIDENTIFIED_PATIENT, identifiers.oid(study_uid), known=False
-        )
+        return unidentified(study_uid)
     return PatientIdentity(system, value, known=True, issued=issuer is not None)
+
+
+def unidentified(study_uid: str) -> PatientIdentity:
+    """The identifier of a patient who is this study's alone."""
+    return PatientIdentity(
+        identifiers.UNIDENTIFIED_PATIENT, identifiers.oid(study_uid), known=False
+    )
 
 
 def to_patient(study: DicomJson, identity: PatientIdentity) -> dict[str, Any]:

@@ -163,6 +163,9 @@ DEMOGRAPHICS_DIFFER = Code(
 PATIENT_IDS_DIFFER = Code(
     PATIENT_FLAG, "patient-ids-differ", "Instances of the study name different patients"
 )
+PATIENTS_DOUBLED = Code(
+    PATIENT_FLAG, "patients-doubled", "Several patients of the record have the number of the study"
+)
 UNIDENTIFIED = Code(PATIENT_FLAG, "unidentified", "No patient identifier in the images")
 ORDER_DIFFERS = Code(PATIENT_FLAG, "order-differs", "The order of the study names another patient")
 IDENTITY_REVIEW = Code(PATIENT_FLAG, "review", "Find out whom the study is about")

@@ -14,23 +14,36 @@ from fhir_gateway.identity.merging import Resource, replacement_of, surviving
 from fhir_gateway.pending import PendingStudies
 from fhir_gateway.schema import Pool
 from fhir_gateway.study_access import note_change
-from records import Denied, NotFound, Records, RecordsError, RecordsUnavailable, identifiers
+from records import (
+    Denied,
+    NotFound,
+    Records,
+    RecordsError,
+    RecordsUnavailable,
+    codes,
+    identifiers,
+)
 
 LOOK_S = 5.0  # a lost wake-up costs no more than this
 STORE_AWAY_S = 5.0
 CHECK_S = 600.0
+DOUBLED = identifiers.token(codes.PATIENTS_DOUBLED.system, codes.PATIENTS_DOUBLED.code)
 
 log = structlog.get_logger(__name__)
 
 
 class MergeFollower:
-    """Has the studies of merged, and of separated, patients published again; one runs at a time."""
+    """Has the studies of merged, and of separated, patients published again; one runs at a time.
+
+    So are those whose number several patients have, whenever a patient with it changes.
+    """
 
     def __init__(self, records: Records, pool: Pool) -> None:
         self._records = records
         self._pool = pool
         self._pending = PendingStudies(pool)
-        self._patients = Follower(records, pool, "merges", "Patient", {"_elements": "active,link"})
+        elements = {"_elements": "active,identifier,link"}
+        self._patients = Follower(records, pool, "merges", "Patient", elements)
         self._checked = -CHECK_S
 
     async def run(self, stop: asyncio.Event, woken: asyncio.Event) -> None:
@@ -49,10 +62,15 @@ class MergeFollower:
     async def round(self) -> None:
         """One look at every Patient that has changed, now and then at all that were merged."""
         recorded = await self._all_recorded()
+        doubled = await self._doubled()
         async for patient in self._patients.changes():
+            numbers = [_number(one) for one in patient.get("identifier", [])]
+            if uids := [uid for number in numbers for uid in doubled.get(number, [])]:
+                await self._pending.ask_again(uids)
             if patient["id"] in recorded or replacement_of(patient) is not None:
                 await self._follow_alone(patient)
         if time.monotonic() - self._checked > CHECK_S:
+            await self._pending.ask_again(uid for uids in doubled.values() for uid in uids)
             async for patient in self._records.pages("Patient", {"active": "false"}):
                 recorded.discard(patient["id"])
                 await self._follow_alone(patient)
@@ -81,16 +99,26 @@ class MergeFollower:
             survivor = await surviving(self._records, f"Patient/{patient['id']}")
             target = f"Patient/{survivor['id']}"
             await self._move_procedures(patient["id"], target)
-        await self._record(patient["id"], target)
         owners = [f"Patient/{patient['id']}"]
         if before and before != target:
             owners.append(before)  # separated again: some of the survivor's studies go back
         asked = 0
         for owner in owners:
             asked += await self._publish_again(owner)
+        await self._record(patient["id"], target)  # last: what is cut off before is done again
         await note_change(self._pool)
         if asked:
             log.info("merges.followed", patient=patient["id"], studies=asked)
+
+    async def _doubled(self) -> dict[str, list[str]]:
+        """Studies whose number several patients have, by that number."""
+        found: dict[str, list[str]] = {}
+        params = {"_tag": DOUBLED, "_elements": "identifier,subject"}
+        async for study in self._records.pages("ImagingStudy", params):
+            if uid := identifiers.study_uid_of(study):
+                number = _number(study["subject"].get("identifier", {}))
+                found.setdefault(number, []).append(uid)
+        return found
 
     async def _publish_again(self, owner: str) -> int:
         params = {"patient": owner, "_elements": "identifier"}
@@ -130,3 +158,7 @@ class MergeFollower:
                 " on conflict (patient) do update set merged_into = excluded.merged_into",
                 [patient_id, target],
             )
+
+
+def _number(identifier: Resource) -> str:
+    return identifiers.token(str(identifier.get("system")), str(identifier.get("value")))
