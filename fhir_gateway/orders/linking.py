@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from fhir_gateway.identity.moving import documents_of
 from fhir_gateway.orders import reading
 from fhir_gateway.orders.table import ImagingOrders, KnownOrder
 from records import Records, VersionConflict, identifiers
@@ -16,9 +17,9 @@ from records.results import findings_of
 Resource = dict[str, Any]
 
 ATTEMPTS = 3
-LINKS = {"DiagnosticReport": ("basedOn", "encounter")}  # of findings the encounter alone
+LINKS = {"DiagnosticReport": ("basedOn", "encounter")}  # of all others the encounter alone
 STATED = frozenset({"Media", "Observation"})
-WITHDRAWN = frozenset({"entered-in-error", "cancelled"})
+WITHDRAWN = frozenset({"entered-in-error", "cancelled", "superseded"})
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +100,7 @@ def encounter_of(orders: Sequence[KnownOrder]) -> Resource | None:
 
 
 async def carry_over(records: Records, study: Resource, before: Resource) -> int:
-    """Give a study's reports and their findings the order and encounter that the study gets.
+    """Give a study's reports, their findings and files the order and encounter it gets.
 
     A link that is not the one which the study had before is somebody else's and stays; what was
     withdrawn is left as it is. Returns how many resources were changed.
@@ -107,6 +108,8 @@ async def carry_over(records: Records, study: Resource, before: Resource) -> int
     params = {"imaging-study": f"ImagingStudy/{study['id']}"}
     reports = await records.search("DiagnosticReport", params)
     found = [one async for one in findings_of(records, reports, STATED)]
+    for report in reports:
+        found += await documents_of(records, f"DiagnosticReport/{report['id']}")
     return sum([await _linked(records, one, study, before) for one in (*reports, *found)])
 
 
@@ -127,9 +130,26 @@ async def _linked(records: Records, resource: Resource, study: Resource, before:
 
 def _as_the_study(resource: Resource, study: Resource, before: Resource) -> Resource:
     """The resource with the study's links; one that the study has lost goes, number or not."""
-    linked = dict(resource)
-    for name in LINKS.get(resource["resourceType"], ("encounter",)):
-        ours, now = study.get(name), resource.get(name)
+    if resource["resourceType"] == "DocumentReference":
+        ours, was = _listed(study), _listed(before)
+        context = _linked_as(resource.get("context", {}), ("encounter",), ours, was)
+        others = {name: value for name, value in resource.items() if name != "context"}
+        return others | ({"context": context} if context else {})
+    names = LINKS.get(resource["resourceType"], ("encounter",))
+    return _linked_as(resource, names, study, before)
+
+
+def _listed(study: Resource) -> Resource:
+    """A study's encounter as a document has it: one of several that there may be."""
+    return {"encounter": [study["encounter"]]} if "encounter" in study else {}
+
+
+def _linked_as(
+    element: Resource, names: Sequence[str], study: Resource, before: Resource
+) -> Resource:
+    linked = dict(element)
+    for name in names:
+        ours, now = study.get(name), element.get(name)
         if (literal(now) and now != before.get(name)) or not (literal(ours) or literal(now)):
             continue
         linked.pop(name, None)
