@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -126,6 +126,14 @@ class PerformedSteps:
         with self._connection() as connection:
             rows = connection.execute(
                 _SELECT + " where change > %s order by change limit %s", [after, limit]
+            )
+            return [_step(row) for row in rows]
+
+    def of_studies(self, study_uids: Sequence[str]) -> list[PerformedStep]:
+        """The steps in which these studies were made, each once."""
+        with self._connection() as connection:
+            rows = connection.execute(
+                _SELECT + " where study_uids && %s order by change", [list(study_uids)]
             )
             return [_step(row) for row in rows]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from psycopg import AsyncConnection
@@ -145,6 +145,8 @@ class PendingStudies:
     ) -> None:
         """Record what was written; the study stays on the list if it has changed meanwhile.
 
+        What modalities reported of it is to be told again.
+
         Args:
             mark: the state of the archive that was written, and of the list before it was read.
         """
@@ -156,6 +158,11 @@ class PendingStudies:
                 " excluded.imaging_study_id, content_hash = excluded.content_hash,"
                 " last_change = excluded.last_change, published_at = now()",
                 [study_uid, imaging_study_id, content_hash, mark.sequence],
+            )
+            await connection.execute(
+                "insert into gateway.untold_study (study_uid) values (%s)"
+                " on conflict (study_uid) do update set again = untold_study.again + 1",
+                [study_uid],
             )
             await _take_off(connection, study_uid, mark)
 
@@ -180,6 +187,26 @@ class PendingStudies:
                 "delete from gateway.published_study where study_uid = %s", [study_uid]
             )
             await _take_off(connection, study_uid, mark)
+
+    async def untold(self, after: str, limit: int) -> dict[str, int]:
+        """Studies published since `told`, behind a UID, with how often they were."""
+        async with self._pool.connection() as connection:
+            found = await connection.execute(
+                "select study_uid, again from gateway.untold_study where study_uid > %s"
+                " order by study_uid limit %s",
+                [after, limit],
+            )
+            return {row["study_uid"]: row["again"] async for row in found}
+
+    async def told(self, studies: Mapping[str, int]) -> None:
+        """Take studies off that list, but not those that were published again meanwhile."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "delete from gateway.untold_study u using"
+                " unnest(%s::text[], %s::bigint[]) as done (uid, again)"
+                " where u.study_uid = done.uid and u.again <= done.again",
+                [list(studies), list(studies.values())],
+            )
 
     async def postpone(self, study_uid: str, reason: str) -> float:
         """Try a study again later, each time later; returns the delay in seconds."""

@@ -108,9 +108,12 @@ async def carry_over(records: Records, study: Resource, before: Resource) -> int
     params = {"imaging-study": f"ImagingStudy/{study['id']}"}
     reports = await records.search("DiagnosticReport", params)
     found = [one async for one in findings_of(records, reports, STATED)]
+    changed = sum([await _linked(records, one, study, before) for one in (*reports, *found)])
+    # After the reports: a file written meanwhile would have met another version of its report.
     for report in reports:
-        found += await documents_of(records, f"DiagnosticReport/{report['id']}")
-    return sum([await _linked(records, one, study, before) for one in (*reports, *found)])
+        files = await documents_of(records, f"DiagnosticReport/{report['id']}")
+        changed += sum([await _linked(records, one, study, before) for one in files])
+    return changed
 
 
 async def _linked(records: Records, resource: Resource, study: Resource, before: Resource) -> int:

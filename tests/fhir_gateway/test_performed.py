@@ -9,9 +9,14 @@ from pydicom.uid import generate_uid
 
 from fhir_gateway.orders.performed import TRIES, PerformedFollower
 from fhir_gateway.patient import IssuerRules
+from records import Records
+from tests.fhir_gateway.dicom import header, store
 from tests.fhir_gateway.orders import ENDED, documented, placed, reported
+from tests.fhir_gateway.test_identity import ehr_patient, merged, of_issuer, subject_is, until
+from tests.fhir_gateway.test_identity import merges as merges
 from tests.fhir_gateway.test_imaging import errors
 from tests.fhir_gateway.test_orders import offered
+from tests.fixtures.stores import everything_allowed
 
 
 @pytest.fixture
@@ -84,6 +89,129 @@ async def test_a_report_about_a_merged_patient_is_the_surviving_patients(
 
     (procedure,) = await procedure_of(records, uid)
     assert procedure["subject"] == {"reference": f"Patient/{new['id']}"}
+
+
+def unscheduled(study, patient_id):
+    """What a modality reports of an examination that nobody has ordered."""
+    item = {
+        "0020000D": {"vr": "UI", "Value": [study]},
+        "00080050": {"vr": "SH", "Value": [""]},
+        "00100020": {"vr": "LO", "Value": [patient_id]},
+        "00400100": {"vr": "SQ", "Value": [{"00400009": {"vr": "SH", "Value": [""]}}]},
+    }
+    return reported(item, "IN PROGRESS")
+
+
+async def test_a_report_of_a_patient_nobody_knows_is_told_when_the_images_come(
+    performed, steps, records, archive, publishing, tag
+):
+    data, uid = header(PatientID=f"NEW{tag}"), generate_uid()
+    steps.create(uid, unscheduled(data.StudyInstanceUID, f"NEW{tag}"), "MR1")
+    await performed.round()
+    early = await procedure_of(records, uid)
+
+    store(archive, data)
+    study = await publishing.study(data.StudyInstanceUID)
+    await published(records, performed, uid)
+    await performed.round()
+
+    (procedure,) = await procedure_of(records, uid)
+    assert early == []
+    assert procedure["subject"]["reference"] == study["subject"]["reference"]
+    assert procedure["meta"]["versionId"] == "1"
+
+
+async def test_a_report_without_a_patient_id_is_the_studys_and_follows_it(
+    performed, steps, records, archive, publishing, merges, tag
+):
+    twins = [await records.create(ehr_patient(tag)) for _ in range(2)]
+    data, uid = of_issuer(tag), generate_uid()
+    store(archive, data)
+    study = await publishing.study(data.StudyInstanceUID)
+    steps.create(uid, unscheduled(data.StudyInstanceUID, ""), "MR1")
+    await published(records, performed, uid)
+    first = await procedure_of(records, uid)
+    await merges.round()
+
+    await merged(records, twins[1], twins[0])
+    await merges.round()
+    await until(lambda: subject_is(records, "ImagingStudy", study["id"], twins[0]), "moved")
+
+    async def followed():
+        await performed.round()
+        return await subject_is(records, "Procedure", first[0]["id"], twins[0])
+
+    assert first[0]["subject"]["reference"] == study["subject"]["reference"]
+    await until(followed, "the Procedure follows its study")
+
+
+async def test_a_study_at_whose_report_the_store_failed_is_looked_at_again(
+    troubled, steps, worklist, records, pool, config, archive, publishing, tag
+):
+    rules = IssuerRules(config.default_issuer, config.issuer_of_ae)
+    data, uid = header(PatientID=f"NEW{tag}"), generate_uid()
+    steps.create(uid, unscheduled(data.StudyInstanceUID, f"NEW{tag}"), "MR1")
+    follower = PerformedFollower(steps, worklist, troubled, pool, rules, config.timezone)
+    await follower.round()
+    store(archive, data)
+    await publishing.publisher.publish(data.StudyInstanceUID)
+
+    troubled.broken = "Procedure"
+    await follower.round()
+    lost = await procedure_of(records, uid)
+    troubled.broken = ""
+    again = PerformedFollower(steps, worklist, troubled, pool, rules, config.timezone)
+    await again.round()
+
+    assert lost == []
+    assert len(await procedure_of(records, uid)) == 1
+
+
+async def published(records, performed, uid):
+    """Look until the step has its Procedure: the study is on the list a moment after FHIR."""
+
+    async def told():
+        await performed.round()
+        return await procedure_of(records, uid)
+
+    return await until(told, "a Procedure")
+
+
+class Hurried(Records):
+    """Somebody else is always a moment faster at the first attempt to change a Task."""
+
+    hurried = False
+
+    async def update(self, resource, *, if_match=True):
+        if resource["resourceType"] == "Task" and not self.hurried:
+            self.hurried = True
+            current = await self.read("Task", resource["id"])
+            await super().update({**current, "description": "somebody else was here"})
+        return await super().update(resource, if_match=if_match)
+
+
+async def test_a_task_that_somebody_changes_meanwhile_goes_on_and_keeps_the_change(
+    orders, steps, worklist, records, pool, config, tag
+):
+    made = await placed(records, documented(tag))
+    await orders.round()
+    task = await records.create(
+        {
+            "resourceType": "Task",
+            "status": "requested",
+            "intent": "order",
+            "focus": {"reference": f"ServiceRequest/{made['ServiceRequest']['id']}"},
+        }
+    )
+    item = offered(worklist, made["ServiceRequest"])[0]
+    rules = IssuerRules(config.default_issuer, config.issuer_of_ae)
+    steps.create(generate_uid(), reported(item, "IN PROGRESS"), "MR1")
+
+    async with Hurried(config.records_url, everything_allowed()) as hurried:
+        await PerformedFollower(steps, worklist, hurried, pool, rules, config.timezone).round()
+
+    after = await records.read("Task", task["id"])
+    assert (after["status"], after["description"]) == ("in-progress", "somebody else was here")
 
 
 def a_patient(**more):
