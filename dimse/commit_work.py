@@ -7,14 +7,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import structlog
+from pydicom.uid import UID
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
 from archive import Archive, ArchiveError
 from archive.vouching import PROCESSING_FAILURE, why_not
-from dimse.commit_message import COMMITMENT, WELL_KNOWN, Report, report_dataset
+from dimse.association_interlude import ask, between_messages, is_usable, prepare
+from dimse.commit_message import COMMITMENT, WELL_KNOWN, Report, report_dataset, to_bytes
 from dimse.commit_report import send_report
 from dimse.commit_table import Commitment, CommitmentTable, FailedReference, Reference
 from dimse.peer_table import PeerTable
@@ -85,6 +89,7 @@ class CommitWorker:
 
     def submit(self, commitment: Commitment, association: Association) -> None:
         """Work on a transaction that has just come in over an association."""
+        prepare(association)
         self._requests[id(association)] = time.monotonic()
         if not self._stopping.is_set():
             self._pool.submit(self._work, commitment, association)
@@ -148,18 +153,26 @@ class CommitWorker:
             if quiet >= self._config.settle_s or self._stopping.is_set():
                 break
             time.sleep(min(0.05, self._config.settle_s))
-        if not is_usable(association) or not _pause(association):
+        return is_usable(association) and between_messages(
+            association, lambda: self._report_on(association, report)
+        )
+
+    def _report_on(self, association: Association, report: Report) -> bool:
+        context = next(
+            (one for one in association.accepted_contexts if one.abstract_syntax == COMMITMENT),
+            None,
+        )
+        if context is None or not is_usable(association):
             return False
-        try:
-            status, _ = association.send_n_event_report(
-                report_dataset(report, self._config.calling.ae_title),
-                report.event_type,
-                COMMITMENT,
-                WELL_KNOWN,
-            )
-        except (RuntimeError, ValueError):
-            return False
-        return bool(status.get("Status") == 0)
+        dataset = report_dataset(report, self._config.calling.ae_title)
+        request = N_EVENT_REPORT()
+        request.MessageID = 1
+        request.AffectedSOPClassUID = UID(COMMITMENT)
+        request.AffectedSOPInstanceUID = UID(WELL_KNOWN)
+        request.EventTypeID = report.event_type
+        request.EventInformation = BytesIO(to_bytes(dataset, context.transfer_syntax[0]))
+        answer = ask(association, request, context)
+        return bool(answer is not None and answer.is_valid_response and answer.Status == 0)
 
     def _tell_there(self, commitment: Commitment, report: Report) -> None:
         """Report over an association of our own, to the peer of the table."""
@@ -230,28 +243,3 @@ def verify(
         if number % 100 == 0:
             going_on()
     return failures
-
-
-def is_usable(association: Association) -> bool:
-    """Whether an association that a peer opened can still carry a request of ours."""
-    return bool(
-        association.is_established
-        and association.dul.is_alive()
-        and not association.acse.is_aborted()
-        and not association.acse.is_release_requested()
-    )
-
-
-def _pause(association: Association, patience_s: float = 5.0) -> bool:
-    """Stop pynetdicom's loop of an association, which its send methods wait for without end."""
-    deadline = time.monotonic() + patience_s
-    association._reactor_checkpoint.clear()
-    while not association._is_paused:
-        if not is_usable(association) or time.monotonic() > deadline:
-            association._reactor_checkpoint.set()
-            return False
-        time.sleep(0.001)
-    if is_usable(association):
-        return True
-    association._reactor_checkpoint.set()
-    return False

@@ -288,6 +288,28 @@ def test_the_same_request_again_is_reported_again_and_another_under_its_uid_is_r
     assert [first, again, other] == [0x0000, 0x0000, 0x0210]
 
 
+def test_a_request_that_crosses_a_report_is_answered_and_the_report_too(open_pacs, commit_archive):
+    """Each side may have one request of its own outstanding."""
+    door, _ = open_pacs()
+    one, two = stored(commit_archive), stored(commit_archive)
+
+    class Slow(Reports):
+        def take(self, event):
+            answer = super().take(event)
+            if len(self.events) == 1:
+                time.sleep(0.5)  # the next request is sent before this is answered
+            return answer
+
+    reports = Slow()
+    with modality(door.port, reports) as association:
+        first = ask(association, action((MRImageStorage, one.instance)))
+        reports.wait()
+        second = ask(association, action((MRImageStorage, two.instance)))
+        wait_for(lambda: len(reports.events) == 2)
+
+    assert [first, second] == [0x0000, 0x0000]
+
+
 @pytest.mark.parametrize(
     ("action_type", "instance", "information", "status"),
     [
