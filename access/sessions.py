@@ -8,12 +8,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
+from access.tokens import LEEWAY_S
 from access.users import MIGRATIONS, SCHEMA, User
 from database import migrate
 
@@ -39,12 +40,38 @@ class Lifetimes:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A sign-in at another identity provider.
+
+    Attributes:
+        id_token: by which it knows later whom to sign out.
+        at: when the person had proved who they are; None: it does not say.
+    """
+
+    id_token: str = field(repr=False)
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
-    """Who is signed in, the secret that each form of theirs carries, and since when."""
+    """Who is signed in, the secret that each form of theirs carries, and since when.
+
+    Attributes:
+        opened_at: when the session began.
+        signed_in_at: when the user had proved who they are; None: nobody knows.
+    """
 
     user: User
     csrf: str
     opened_at: datetime
+    signed_in_at: datetime | None
+
+    def is_since(self, moment: datetime) -> bool:
+        """Whether the user has proved who they are at this moment or later."""
+        # Another provider's clock may be late; a session that began here before that is not new.
+        bound = moment - timedelta(seconds=LEEWAY_S)
+        is_known = self.signed_in_at is not None and self.signed_in_at >= bound
+        return is_known and self.opened_at >= moment
 
     def owns(self, form_token: str) -> bool:
         """Whether a form was made for this session."""
@@ -74,13 +101,16 @@ class Sessions:
         self._known: dict[bytes, tuple[float, Session]] = {}
         self._lock = threading.Lock()
 
-    def open(self, user: User, before: str | None = None) -> str:
+    def open(
+        self, user: User, before: str | None = None, elsewhere: Elsewhere | None = None
+    ) -> str:
         """Begin a session; its token, for the cookie.
 
         Args:
             user: who has just proved to be who they are.
             before: token that the browser came with. It ends here: a session that somebody else
                 planted in this browser does not become the user's.
+            elsewhere: where they proved it; None: here and now.
         """
         if before is not None:
             self.close(before)
@@ -91,8 +121,16 @@ class Sessions:
                 [self._idle, self._longest],
             )
             connection.execute(
-                b"insert into access.session (token_sha256, username, csrf) values (%s, %s, %s)",
-                [_digest(token), user.username, secrets.token_urlsafe(_TOKEN_BYTES)],
+                b"insert into access.session (token_sha256, username, csrf, id_token, signed_in_at)"
+                b" values (%s, %s, %s, %s, case when %s then %s::timestamptz else now() end)",
+                [
+                    _digest(token),
+                    user.username,
+                    secrets.token_urlsafe(_TOKEN_BYTES),
+                    elsewhere.id_token if elsewhere else None,
+                    elsewhere is not None,
+                    elsewhere.at if elsewhere else None,
+                ],
             )
         return token
 
@@ -120,15 +158,22 @@ class Sessions:
         """
         return self._look_up(token_sha256) is not None
 
-    def close(self, token: str) -> None:
-        """End a session, and what apps may do only while it lives."""
+    def close(self, token: str) -> str | None:
+        """End a session, and what apps may do only while it lives.
+
+        Returns:
+            The id_token of the other identity provider at which the user signed in.
+        """
         digest = _digest(token)
         with self._pool.connection() as connection:
-            connection.execute(b"delete from access.session where token_sha256 = %s", [digest])
+            row = connection.execute(
+                b"delete from access.session where token_sha256 = %s returning id_token", [digest]
+            ).fetchone()
             if self._ending is not None:
                 self._ending(digest)
         with self._lock:
             self._known.pop(digest, None)
+        return row[0] if row is not None else None
 
     def shut(self) -> None:
         """Let go of the database."""
@@ -146,7 +191,7 @@ class Sessions:
         with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as rows:
             row = rows.execute(
                 b"select csrf, now() - seen_at > %s as stale, username, display_name, role,"
-                b" fhir_user, disabled, session.created_at as opened_at"
+                b" fhir_user, disabled, session.created_at as opened_at, signed_in_at"
                 b" from access.session join access.account using (username)"
                 b" where token_sha256 = %s and seen_at >= now() - %s"
                 b" and session.created_at >= now() - %s and not disabled",
@@ -158,8 +203,8 @@ class Sessions:
                 rows.execute(
                     b"update access.session set seen_at = now() where token_sha256 = %s", [digest]
                 )
-            csrf, opened_at = row.pop("csrf"), row.pop("opened_at")
-            return Session(User(**row), csrf, opened_at)
+            own = {name: row.pop(name) for name in ("csrf", "opened_at", "signed_in_at")}
+            return Session(User(**row), **own)
 
 
 def _digest(token: str) -> bytes:

@@ -49,7 +49,7 @@ class Approval:
     redirect_uri: str
     code_challenge: str
     session_sha256: bytes | None
-    signed_in_at: datetime
+    signed_in_at: datetime | None
 
     def has(self, scope: str) -> bool:
         """Whether this very scope was granted."""

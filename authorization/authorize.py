@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from authorization.requests import Requests, back
 # Whatever is asked is kept for ten minutes, also when nobody ever answers.
 MAX_STATE_BYTES = MAX_SCOPE_BYTES = 8 * 1024
 MAX_VALUE_BYTES = 2 * 1024
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _REFRESHING = ("online_access", "offline_access")
 
 
@@ -90,6 +92,7 @@ def judge(
         nonce=values.get("nonce"),
         launch=values.get("launch"),
         prompt=values.get("prompt"),
+        max_age=int(values["max_age"]) if "max_age" in values else None,
     )
     return Opened(request_id, browser)
 
@@ -152,6 +155,7 @@ def _check(
             "interaction_required",
             "a person has to agree",
         ),
+        (_SECONDS.fullmatch(values.get("max_age", "0")), wrong, "max_age is a number of seconds"),
     )
     for holds, error, description in rules:
         if not holds:

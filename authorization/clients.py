@@ -236,7 +236,7 @@ def _check_keys(client: Client) -> None:
         raise ClientError("an asymmetric client has a key set or the URL of one, not both")
     if client.jwks is not None:
         check_key_set(client.jwks)
-    if client.jwks_uri is not None and not _is_web(client.jwks_uri):
+    if client.jwks_uri is not None and not is_web(client.jwks_uri):
         raise ClientError("the URL of a key set begins with https://")
 
 
@@ -244,19 +244,19 @@ def _check_addresses(client: Client) -> None:
     if CODE in client.grant_types and not client.redirect_uris:
         raise ClientError("an app that people use is registered with a redirect URI")
     for uri in client.redirect_uris:
-        if not _is_web(uri) and not _is_private(uri):
+        if not is_web(uri) and not _is_private(uri):
             raise ClientError(
                 f"{uri!r}: a redirect URI is https, http on this machine, or has a scheme of the "
                 "app's own such as org.example.app:/back; without fragment or user"
             )
-    if client.launch_url is not None and not _is_web(client.launch_url):
+    if client.launch_url is not None and not is_web(client.launch_url):
         raise ClientError("a launch URL is https, or http on this machine")
     for origin in client.origins:
-        if not _is_web(origin) or "/" in origin.partition("://")[2] or "?" in origin:
+        if not is_web(origin) or "/" in origin.partition("://")[2] or "?" in origin:
             raise ClientError(f"{origin!r}: an origin is a scheme, a host and maybe a port")
 
 
-def _is_web(uri: str) -> bool:
+def is_web(uri: str) -> bool:
     """Whether it is an https URL, or http on the loopback (RFC 8252 7.3)."""
     parts = _split(uri)
     if parts is None or not parts[1]:

@@ -140,8 +140,9 @@ class Issuer:
             "aud": approval.client_id,
             "iat": now,
             "exp": now + _IDENTITY_S,
-            "auth_time": int(approval.signed_in_at.timestamp()),
         }
+        if approval.signed_in_at is not None:
+            claims["auth_time"] = int(approval.signed_in_at.timestamp())
         if approval.nonce is not None:
             claims["nonce"] = approval.nonce
         asked: Mapping[str, bool] = dict.fromkeys(scope.split(), True)

@@ -28,8 +28,8 @@ OPEN_S = 10 * 60
 CODE_S = 60
 _RANDOM_BYTES = 32
 _COLUMNS = (
-    b"request_id, client_id, redirect_uri, scope, state, nonce, launch, prompt, code_challenge,"
-    b" browser_sha256, created_at, expires_at"
+    b"request_id, client_id, redirect_uri, scope, state, nonce, launch, prompt, max_age,"
+    b" code_challenge, browser_sha256, created_at, expires_at"
 )
 
 
@@ -43,6 +43,7 @@ class AuthorizationRequest:
         nonce: to be put into the id_token.
         launch: the `launch` parameter as it came, not judged yet.
         prompt: the `prompt` parameter of OpenID Connect, as it came.
+        max_age: seconds before the request in which the user may have signed in; None: any.
         browser_sha256: of the secret that the asking browser holds.
     """
 
@@ -54,10 +55,25 @@ class AuthorizationRequest:
     nonce: str | None
     launch: str | None
     prompt: str | None
+    max_age: int | None
     code_challenge: str
     browser_sha256: bytes
     created_at: datetime
     expires_at: datetime
+
+    @property
+    def wants_login(self) -> bool:
+        """Whether the user is to sign in, though they may be signed in."""
+        return "login" in (self.prompt or "").split()
+
+    @property
+    def since(self) -> datetime | None:
+        """The earliest sign-in that the app takes (OpenID Connect Core 3.1.2.1); None: any."""
+        if self.wants_login:
+            return self.created_at
+        if self.max_age is None:
+            return None
+        return self.created_at - timedelta(seconds=self.max_age)
 
 
 class Requests(Table):
@@ -79,6 +95,7 @@ class Requests(Table):
         nonce: str | None = None,
         launch: str | None = None,
         prompt: str | None = None,
+        max_age: int | None = None,
     ) -> tuple[str, str]:
         """Keep a request that passed the checks; its id, and the secret for the browser."""
         request_id, browser = secrets.token_urlsafe(16), secrets.token_urlsafe(_RANDOM_BYTES)
@@ -86,8 +103,8 @@ class Requests(Table):
             self._forgetting.now_and_then(connection)
             connection.execute(
                 b"insert into authorization_server.request (request_id, client_id, redirect_uri,"
-                b" scope, state, nonce, launch, prompt, code_challenge, browser_sha256, expires_at)"
-                b" values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s)",
+                b" scope, state, nonce, launch, prompt, max_age, code_challenge, browser_sha256,"
+                b" expires_at) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s)",
                 [
                     request_id,
                     client_id,
@@ -97,6 +114,7 @@ class Requests(Table):
                     nonce,
                     launch,
                     prompt,
+                    max_age,
                     code_challenge,
                     digest(browser),
                     timedelta(seconds=OPEN_S),
@@ -133,7 +151,7 @@ class Requests(Table):
             scope: what they agreed to, a part of what was asked for.
             context: what was chosen or launched.
             session: token of their browser session; online access ends with it.
-            signed_in: when they proved who they are; now, if nothing is said.
+            signed_in: when they proved who they are; None: nobody knows.
 
         Raises:
             RequestGone: answered already, or too old.
@@ -148,7 +166,7 @@ class Requests(Table):
                 b"insert into authorization_server.approval (sid, client_id, username, fhir_user,"
                 b" scope, context, nonce, redirect_uri, code_challenge, code_sha256,"
                 b" code_expires_at, session_sha256, signed_in_at) values (%s, %s, %s, %s, %s, %s,"
-                b" %s, %s, %s, %s, now() + %s, %s, coalesce(%s, now()))",
+                b" %s, %s, %s, %s, now() + %s, %s, %s)",
                 [
                     secrets.token_urlsafe(16),
                     request.client_id,

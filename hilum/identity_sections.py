@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
 
 from access.roles import Role
+from authorization.clients import is_web
 from hilum.sections import Section
+
+
+def _safe(url: str) -> str:
+    """The URL, if nobody between us and its host can read or change what is said there."""
+    if not is_web(url):
+        raise ValueError(
+            "secrets and identities travel there, so it must be an https:// URL of the server "
+            "(http:// is for this machine only); put TLS in front of it and name that address"
+        )
+    return url
+
+
+Url = Annotated[str, AfterValidator(_safe)]
 
 
 class Federation(Section):
     """An OpenID Connect provider at which people may sign in."""
 
-    issuer: str | None = Field(
+    issuer: Url | None = Field(
         None, description="Issuer URL of the provider. Default: people sign in here only."
     )
     client_id: str = Field("hilum", description="We, as registered there.")
@@ -37,9 +53,9 @@ class External(Section):
     """An EHR whose access tokens are accepted ([[external]])."""
 
     issuer: str = Field(description="Issuer, as its tokens name it.")
-    introspection_url: str = Field(description="Its RFC 7662 endpoint.")
-    token_url: str = Field(description="Its token endpoint, for our own credentials.")
-    fhir_url: str = Field(description="Base of its FHIR server.")
+    introspection_url: Url = Field(description="Its RFC 7662 endpoint.")
+    token_url: Url = Field(description="Its token endpoint, for our own credentials.")
+    fhir_url: Url = Field(description="Base of its FHIR server.")
     client_id: str = Field(description="We, as registered there.")
     client_secret: SecretStr = Field(description="Our secret there.")
     systems: dict[str, str] = Field(
@@ -58,3 +74,20 @@ class External(Section):
     def name(self) -> str:
         """What `hilum settings` shows of it."""
         return self.issuer
+
+
+def _distinct(listed: tuple[External, ...]) -> tuple[External, ...]:
+    """The EHRs, if it is clear whom a token is of."""
+    issuers = [one.issuer for one in listed]
+    twice = sorted({one for one in issuers if issuers.count(one) > 1})
+    if twice:
+        raise ValueError(
+            f"{', '.join(twice)}: an issuer has one [[external]] table; make one of them, with "
+            "all its systems and audiences"
+        )
+    if sum(one.opaque for one in listed) > 1:
+        raise ValueError("one [[external]] table at most may have opaque = true")
+    return listed
+
+
+Externals = Annotated[tuple[External, ...], AfterValidator(_distinct)]

@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from hilum.event_sections import Audit, Subscriptions
-from hilum.identity_sections import External, Federation
+from hilum.identity_sections import Externals, Federation
 from hilum.routing_sections import ForwardRule, PriorsRule, Retrieve
 from hilum.sections import (
     CHECKOUT,
@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     login: Login = Login()
     authorization: Authorization = Authorization()
     federation: Federation = Federation()
-    external: tuple[External, ...] = Field(
+    external: Externals = Field(
         (), description="EHRs whose access tokens are accepted ([[external]])."
     )
     dimse: Dimse = Dimse()

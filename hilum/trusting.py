@@ -19,6 +19,7 @@ def federation_config(settings: Settings) -> FederationConfig | None:
     return FederationConfig(
         issuer=part.issuer,
         redirect_uri=f"{settings.base_url}/login/federated/back",
+        signed_out_uri=f"{settings.base_url}/login/federated/out",
         client_secret=part.client_secret.get_secret_value(),
         **part.model_dump(exclude={"issuer", "client_secret"}),
     )

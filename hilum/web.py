@@ -120,7 +120,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
 
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_hooks(app, settings, queue)
-    _add_authorization(app, settings, apps, login, ours)
+    login = _add_authorization(app, settings, apps, login, ours)
     fhir_gateway.app.mount(app, fhir)
     app.router.routes.extend([Mount("/dicomweb", pixels), pixels.state.wado])
     _add_pages(app, settings, health, login)
@@ -158,8 +158,12 @@ def _add_authorization(
     apps: AuthorizationServer,
     login: Login,
     http: httpx.AsyncClient,
-) -> None:
-    """The authorization server, its discovery and its pages; to stand before the FHIR door."""
+) -> Login:
+    """The authorization server, its discovery and its pages; to stand before the FHIR door.
+
+    Returns:
+        The login page, which signs out at the other identity provider, too, if there is one.
+    """
     app.router.routes.extend(authorization.discovery.routes(apps.config))
     looks = settings.authorization.style
     pages = authorization.pages.site.make(apps, login.users, login.cookie, http, looks)
@@ -167,8 +171,11 @@ def _add_authorization(
     app.router.routes.extend(pages.administration)
     provider = trusting.federation_config(settings)
     if provider is not None:
-        app.router.routes.extend(pages.federated(Provider(provider), login.sessions))
+        federated = pages.federated(Provider(provider), login.sessions)
+        app.router.routes.extend(federated.routes())
+        login = replace(login, farewell=federated.farewell)
     app.add_middleware(RegisteredOrigins, origins=Origins(apps.clients))
+    return login
 
 
 def _ourselves(settings: Settings, application: Callable[[], FastAPI]) -> httpx.AsyncClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -51,6 +52,8 @@ class Login:
     turns: anyio.CapacityLimiter
     # What the link to the other identity provider says; None: there is none.
     elsewhere: str | None = None
+    # From the id_token of a session that has ended to the page that signs out there, too.
+    farewell: Callable[[str], Awaitable[Response | None]] | None = None
 
     def routes(self) -> list[BaseRoute]:
         """The routes, at the root of the site."""
@@ -111,7 +114,7 @@ class Login:
         return _logout(session)
 
     async def sign_out(self, request: Request) -> Response:
-        """End the session."""
+        """End the session; then that at the other identity provider, if it offers so."""
         session, token = session_of(request), self.cookie.read(request)
         if session is None or token is None:
             return _go(LOGIN)
@@ -120,16 +123,19 @@ class Login:
             return _logout(session, _STALE, 403)
         caller = _caller(request, session.user.username)
 
-        def leave() -> None:
-            self.sessions.close(token)
+        def leave() -> str | None:
+            id_token = self.sessions.close(token)
             self._record(caller, "success", "signed out", AuditEventKind.LOGOUT)
+            return id_token
 
         try:
-            await anyio.to_thread.run_sync(leave)
+            id_token = await anyio.to_thread.run_sync(leave)
         except (psycopg.Error, AuditUnavailable) as error:
             log.error("sign-out not finished", error=type(error).__name__)
             return _logout(session, _AWAY, 503)
         response = _go(LOGIN)
+        if id_token is not None and self.farewell is not None:
+            response = await self.farewell(id_token) or response
         self.cookie.take(response)
         # The viewer keeps filters of its study list, which may hold names.
         response.headers["Clear-Site-Data"] = '"storage"'

@@ -19,7 +19,6 @@ from access.sessions import Session
 from access.users import User
 from authorization.clients import Clients
 from authorization.forms import MAX_FIELDS, BadForm, posted
-from authorization.pages.situation import Situation
 from authorization.requests import Requests
 
 T = TypeVar("T")
@@ -38,11 +37,9 @@ class Door:
         """Whether a page of ours, made for this session, sent the form."""
         return session.owns(csrf) and self.cookie.is_same_origin(request)
 
-    def record_denial(self, here: Situation, why: str) -> None:
+    def record_denial(self, caller: Caller, why: str) -> None:
         """Write down that an app did not get what it asked for."""
-        context = here.choice.context
-        caller = here.user.caller(client=here.client.client_id)
-        self._record(AuditEventKind.DENIED, replace(caller, patient=context.patient), "minor", why)
+        self._record(AuditEventKind.DENIED, caller, "minor", why)
 
     def record_launch(self, caller: Caller, user: User, client: str, patient: str | None) -> None:
         """Write down that an app is launched for a user, by themselves or by a backend."""

@@ -40,12 +40,12 @@ def go(location: str) -> Response:
     return Response(status_code=303, headers={"Location": location, **NEVER_STORED})
 
 
-def onward(location: str) -> Response:
-    """Take the browser to an app without a question.
+def onward(location: str, place: str = "the app") -> Response:
+    """Take the browser to an app, or another place, without a question.
 
     Not by a redirect: this may be the end of a sign-in form, whose page may only lead to us.
     """
-    return page("onward.html", location=location)
+    return page("onward.html", location=location, place=place)
 
 
 def stopped(status: int, title: str, text: str) -> Response:

@@ -37,10 +37,10 @@ class Pages:
     door: Door
     users: Users
 
-    def federated(self, provider: Provider, sessions: Sessions) -> list[BaseRoute]:
-        """The routes by which people sign in at another provider, at the root of the site."""
+    def federated(self, provider: Provider, sessions: Sessions) -> Federated:
+        """By which people sign in at another provider; its routes are at the root of the site."""
         door = self.door
-        return Federated(provider, self.users, sessions, door.cookie, door.audit).routes()
+        return Federated(provider, self.users, sessions, door.requests, door.cookie, door.audit)
 
 
 def make(

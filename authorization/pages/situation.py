@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from access.caller import Caller
 from access.sessions import Session
 from access.users import User
 from authorization.choices import Choice
@@ -39,6 +40,12 @@ class Situation:
     def user(self) -> User:
         """Who is signed in."""
         return self.session.user
+
+    @property
+    def caller(self) -> Caller:
+        """The user by the app, for the audit trail."""
+        caller = self.user.caller(client=self.client.client_id)
+        return replace(caller, patient=self.choice.context.patient)
 
     @property
     def here(self) -> str:

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from access.audit import AuditUnavailable
 from access.browser import session_of
+from access.sessions import Session
 from authorization.chart import Chart, ChartAway
 from authorization.choices import Choices, Consent
 from authorization.errors import NotGrantable, RequestGone
@@ -101,9 +102,7 @@ class Steps:
         session, token = session_of(request), self.door.cookie.read(request)
         if session is None or token is None:
             raise Instead(go(login_url(request.url.path)))
-        wants_login = "login" in (asked.prompt or "").split()
-        if wants_login and session.opened_at < asked.created_at:
-            raise Instead(go(login_url(request.url.path, again=True)))
+        await self._check_fresh(request, asked, session)
         client = await self._thread(lambda: self.door.clients.find(asked.client_id))
         if client is not None and not client.may_redirect_to(asked.redirect_uri):
             raise RequestGone  # the address was taken from the app in the meantime
@@ -115,6 +114,19 @@ class Steps:
             raise Instead(await self._deny(asked, "access_denied", text))
         choice = await self._thread(lambda: self.choices.find(request_id, session.user.username))
         return Situation(asked, client, session, token, offered, choice)
+
+    async def _check_fresh(
+        self, request: Request, asked: AuthorizationRequest, session: Session
+    ) -> None:
+        """Raises Instead: the user has to sign in anew, or did and nobody vouches for it."""
+        if asked.since is None or session.is_since(asked.since):
+            return
+        if session.opened_at < asked.created_at:
+            raise Instead(go(login_url(request.url.path, again=True)))
+        # They come from another provider, which was told what the app wants.
+        text = "the identity provider does not say that the user has signed in anew"
+        self.door.record_denial(session.user.caller(client=asked.client_id), text)
+        raise Instead(await self._deny(asked, "login_required", text))
 
     async def _next(self, here: Situation, problem: str = "", status: int = 200) -> Response:
         step = here.step
@@ -129,7 +141,7 @@ class Steps:
     async def _answered(self, here: Situation, fields: dict[str, list[str]]) -> Response:
         do = fields.get("do", [""])[-1]
         if do == "deny":
-            self.door.record_denial(here, "the user said no")
+            self.door.record_denial(here.caller, "the user said no")
             return await self._deny(here.request, "access_denied", "the user said no")
         if do in ("search", "more"):
             return await self._pickers.search(here, fields)
@@ -153,7 +165,7 @@ class Steps:
         try:
             return await self._next(await self._thread(take))
         except NoLaunch as error:
-            self.door.record_denial(here, str(error))
+            self.door.record_denial(here.caller, str(error))
             return await self._deny(here.request, "invalid_request", str(error))
 
     async def _pick(self, here: Situation, what: str, value: str) -> Response:
@@ -200,7 +212,7 @@ class Steps:
         asked = here.grantable.split()
         granted = [one for one in asked if one in ticked or words.is_required(one)]
         if all(words.is_required(one) for one in granted):
-            self.door.record_denial(here, "nothing was granted")
+            self.door.record_denial(here.caller, "nothing was granted")
             return await self._deny(here.request, "access_denied", "nothing was granted")
         if fields.get("remember"):
             consent = Consent(here.client.client_id, here.grantable, " ".join(granted))
@@ -218,7 +230,7 @@ class Steps:
                 scope,
                 context,
                 session=here.token,
-                signed_in=here.session.opened_at,
+                signed_in=here.session.signed_in_at,
             )
         )
         response = leave(location)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from joserfc.jwk import KeySet
 
 from access.roles import ROLES
 from access.users import User, UserError, normal
+from authorization.clients import is_web
 from authorization.errors import AuthorizationError
 
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384"]
@@ -25,6 +27,8 @@ LEEWAY_S = 60
 _KEPT_S = 300
 _TIMEOUT_S = 10.0
 _KEYS_AGAIN_S = 5.0
+# Proxies refuse longer lines. Without the hint the provider goes by its own cookie, and may ask.
+_LONGEST_HINT = 3_000
 _AWAY = "the provider does not answer; please try again in a moment"
 
 
@@ -45,6 +49,7 @@ class FederationConfig:
         client_id: we, as registered there.
         client_secret: proves it.
         redirect_uri: our address to which it sends people back.
+        signed_out_uri: our address to which it sends people whom it has signed out.
         label: what the button says.
         scope: what we ask for.
         username_claim: names the user here, at the first sign-in.
@@ -58,6 +63,7 @@ class FederationConfig:
     client_id: str
     client_secret: str = field(repr=False)
     redirect_uri: str
+    signed_out_uri: str
     label: str = "single sign-on"
     scope: str = "openid profile"
     username_claim: str = "preferred_username"
@@ -65,6 +71,20 @@ class FederationConfig:
     role_claim: str = "groups"
     roles: Mapping[str, str] = field(default_factory=dict)
     fhir_user_claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An id_token, and its claims, which were checked."""
+
+    id_token: str = field(repr=False)
+    claims: dict[str, Any] = field(repr=False)
+
+    @property
+    def signed_in_at(self) -> datetime | None:
+        """When the person had proved who they are; None: the provider does not say."""
+        at = self.claims.get("auth_time")
+        return datetime.fromtimestamp(at, UTC) if at is not None else None
 
 
 class Provider:
@@ -77,9 +97,21 @@ class Provider:
         self._keys: tuple[float, KeySet] | None = None
 
     async def authorize_url(
-        self, state: str, nonce: str, challenge: str, again: bool = False
+        self,
+        state: str,
+        nonce: str,
+        challenge: str,
+        again: bool = False,
+        max_age: int | None = None,
     ) -> str:
-        """Where to send the browser; `again`: the provider is to ask even whom it knows.
+        """Where to send the browser.
+
+        Args:
+            state: comes back with the answer.
+            nonce: comes back in the id_token.
+            challenge: of PKCE, S256.
+            again: the provider is to ask even whom it knows.
+            max_age: seconds ago that the person may have signed in there; None: any.
 
         Raises ProviderError.
         """
@@ -96,11 +128,34 @@ class Provider:
         }
         if again:
             asked["prompt"] = "login"
-        joint = "&" if "?" in metadata["authorization_endpoint"] else "?"
-        return f"{metadata['authorization_endpoint']}{joint}{urlencode(asked)}"
+        if max_age is not None:
+            asked["max_age"] = str(max_age)
+        return _with(metadata["authorization_endpoint"], asked)
 
-    async def claims(self, code: str, verifier: str, nonce: str) -> dict[str, Any]:
-        """The checked claims of the id_token that a code stands for. Raises ProviderError."""
+    async def sign_out_url(self, id_token: str, state: str) -> str | None:
+        """Where to send the browser to sign out there; None: the provider has no such place.
+
+        Args:
+            id_token: that the provider gave at the sign-in.
+            state: comes back with the browser.
+
+        Raises ProviderError.
+        Source: OpenID Connect RP-Initiated Logout 1.0, section 2.
+        """
+        endpoint = (await self._discover()).get("end_session_endpoint")
+        if endpoint is None:
+            return None
+        told = {
+            "client_id": self.config.client_id,
+            "post_logout_redirect_uri": self.config.signed_out_uri,
+            "state": state,
+        }
+        if len(id_token) <= _LONGEST_HINT:
+            told["id_token_hint"] = id_token
+        return _with(endpoint, told)
+
+    async def identity(self, code: str, verifier: str, nonce: str) -> Identity:
+        """Who a code stands for. Raises ProviderError."""
         metadata = await self._discover()
         form = {
             "grant_type": "authorization_code",
@@ -113,7 +168,7 @@ class Provider:
         token = answer.get("id_token")
         if not isinstance(token, str):
             raise ProviderError("the provider gave no id_token")
-        return await self._checked(token, nonce)
+        return Identity(token, await self._checked(token, nonce))
 
     async def _checked(self, token: str, nonce: str) -> dict[str, Any]:
         try:
@@ -135,6 +190,11 @@ class Provider:
         names_azp = azp is not None or (isinstance(for_whom, list) and len(for_whom) > 1)
         if names_azp and azp != self.config.client_id:
             raise ProviderError("the id_token was made for another client")
+        at = claims.get("auth_time")
+        if at is not None and not (
+            isinstance(at, int | float) and 0 <= at < time.time() + LEEWAY_S
+        ):
+            raise ProviderError("the id_token names no time that has been as auth_time")
         return claims
 
     async def _decoded(self, token: str) -> jwt.Token:
@@ -150,11 +210,12 @@ class Provider:
             return self._metadata[1]
         url = f"{self.config.issuer.rstrip('/')}/.well-known/openid-configuration"
         found = await self._fetch("GET", url)
-        needed = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        needed = ["authorization_endpoint", "token_endpoint", "jwks_uri"]
+        needed += ["end_session_endpoint"] if "end_session_endpoint" in found else []
         if found.get("issuer") != self.config.issuer:
             raise ProviderError("the provider's metadata name another issuer")
-        if not all(isinstance(found.get(name), str) for name in needed):
-            raise ProviderError("the provider's metadata lack an endpoint")
+        if not all(is_web(str(found.get(name))) for name in needed):
+            raise ProviderError("the provider's metadata lack an endpoint with https")
         self._metadata = time.monotonic(), found
         return found
 
@@ -185,6 +246,10 @@ class Provider:
         if not isinstance(found, dict):
             raise ProviderError(f"the provider refused (HTTP {answer.status_code})")
         return found
+
+
+def _with(endpoint: str, parameters: Mapping[str, str]) -> str:
+    return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(parameters)}"
 
 
 def user_of(config: FederationConfig, claims: Mapping[str, Any]) -> User:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -57,6 +57,7 @@ WIDE = (
     " online_access offline_access patient/*.cruds user/*.cruds patient/*.* user/*.*"
 )
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)  # people have signed in then, unless said otherwise
 _REFRESHING = (CODE, REFRESH)
 
 
@@ -183,7 +184,7 @@ class Site:
         granted: str | None = None,
         context: LaunchContext | None = None,
         session: str | None = None,
-        signed_in: datetime | None = None,
+        signed_in: datetime | None = NOON,
     ) -> dict[str, str]:
         """The person agrees; what the app finds in the query of its redirect URI."""
         requests = self.server.requests

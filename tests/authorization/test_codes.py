@@ -253,6 +253,12 @@ def test_the_id_token_says_when_the_user_signed_in_and_not_when_they_agreed(site
         assert claims_of(one["id_token"])["auth_time"] == int(signed_in.timestamp())
 
 
+def test_the_id_token_says_no_time_of_sign_in_that_nobody_knows(site, app):
+    found = site.tokens(app, "openid user/*.rs", signed_in=None)
+
+    assert "auth_time" not in claims_of(found["id_token"])
+
+
 def test_what_a_client_lost_while_a_person_was_asked_is_not_granted(site, app):
     asked, code = site.code(app, "user/Patient.rs user/Observation.rs")
     site.server.clients.change(replace(app, scopes="user/Patient.rs"))

@@ -43,6 +43,8 @@ class Hospital:
         self.slow_s = 0.0  # of each introspection
         self.busy = 0  # with introspections
         self.busiest = 0
+        self.seen_at: float | None = None  # when whoever comes has signed in here
+        self.ended: list[dict[str, str]] = []  # sign-outs that were asked for
 
     def routes(self) -> list[Route]:
         return [
@@ -51,6 +53,7 @@ class Hospital:
             Route("/authorize", self.authorize),
             Route("/token", self.token, methods=["POST"]),
             Route("/jwks", self.jwks),
+            Route("/end", self.end),
             Route("/introspect", self.introspect, methods=["POST"]),
             Route("/fhir/Patient/{patient}", self.patient),
         ]
@@ -59,24 +62,37 @@ class Hospital:
         if request.method == "POST":
             for name, value in (await request.json()).items():
                 setattr(self, name, value)
-        return JSONResponse({"asked": self.asked, "busiest": self.busiest})
+        return JSONResponse({"asked": self.asked, "busiest": self.busiest, "ended": self.ended})
 
     async def discovery(self, _: Request) -> Response:
         issuer = "https://other.example" if self.wrong == "metadata" else self.base
-        return JSONResponse(
-            {
-                "issuer": issuer,
-                "authorization_endpoint": f"{self.base}/authorize",
-                "token_endpoint": f"{self.base}/token",
-                "jwks_uri": f"{self.base}/jwks",
-            }
-        )
+        found = {
+            "issuer": issuer,
+            "authorization_endpoint": f"{self.base}/authorize",
+            "token_endpoint": f"{self.base}/token",
+            "jwks_uri": f"{self.base}/jwks",
+            "end_session_endpoint": f"{self.base}/end",
+        }
+        if self.wrong == "no end":
+            del found["end_session_endpoint"]
+        if self.wrong == "plain":
+            found["token_endpoint"] = "http://hospital.example/token"
+        return JSONResponse(found)
 
     async def jwks(self, _: Request) -> Response:
         return JSONResponse(KeySet([self.key]).as_dict(private=False))
 
+    async def end(self, request: Request) -> Response:
+        asked = dict(request.query_params)
+        self.ended.append(asked)
+        back = f"{asked['post_logout_redirect_uri']}?state={asked['state']}"
+        return RedirectResponse(back, status_code=302)
+
     async def authorize(self, request: Request) -> Response:
         asked = dict(request.query_params)
+        age = time.time() - (self.seen_at or 0)
+        if self.wrong != "lazy" and ("prompt" in asked or age > int(asked.get("max_age", 10**9))):
+            self.seen_at = time.time()
         assert asked["response_type"] == "code" and asked["code_challenge_method"] == "S256"
         code = secrets.token_urlsafe(16)
         self.codes[code] = asked
@@ -107,8 +123,11 @@ class Hospital:
             "nonce": "another" if wrong == "nonce" else asked["nonce"],
             "iat": now,
             "exp": now - 3600 if wrong == "expired" else now + 300,
+            **({"auth_time": int(self.seen_at or 0)} if "max_age" in asked else {}),
             **self.claims,
         }
+        if wrong == "auth_time":
+            claims["auth_time"] = now + 3600
         if wrong == "azp":
             claims |= {"aud": [CLIENT, "other"], "azp": "other"}
         key = RSAKey.generate_key(2048, {"kid": "hospital-1"}) if wrong == "key" else self.key

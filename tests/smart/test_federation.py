@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
 from dataclasses import replace
-from html import unescape
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
 from access.users import User, UserError
-from authorization.trust.provider import FederationConfig, Provider, ProviderError
+from authorization.trust.provider import Provider, ProviderError
 from tests.fixtures.running import wait_for
-from tests.smart.clinic import PASSWORD, Person, field, told
-
-ANNA = {
-    "sub": "7a9f",
-    "preferred_username": "Hospital.Anna",
-    "name": "Dr Anna Hospital",
-    "groups": ["staff", "radiology"],
-    "fhirUser": "https://hospital.example/fhir/Practitioner/clinic-anna",
-}
-
-
-def someone(**changes):
-    """Claims of a person whom nobody has seen yet."""
-    name = f"h-{secrets.token_hex(4)}"
-    return {**ANNA, "sub": name, "preferred_username": name, **changes}
-
-
-def sign_in(clinic, hospital, claims, wrong="", target="/auth/apps"):
-    """Follow the link on the login page to the hospital and back."""
-    hospital.tell(claims=claims, wrong=wrong)
-    person = Person(clinic.base)
-    answer = person.http.get("/login/federated", params={"next": target})
-    if answer.is_redirect:
-        there = person.http.get(answer.headers["location"])
-        answer = person.follow(person.http.get(there.headers["location"]))
-    person.page = answer
-    return person
+from tests.smart.clinic import PASSWORD, Person, told
+from tests.smart.federated import at_the_hospital, sign_in, someone
 
 
 def test_the_login_page_leads_to_the_hospital(clinic, hospital):
@@ -87,6 +59,7 @@ def test_nobody_comes_in_without_a_role(clinic, hospital):
         "iss",
         "azp",
         "expired",
+        "auth_time",
         "key",
         "none",
     ],
@@ -178,23 +151,6 @@ def test_another_role_at_the_hospital_counts_here_and_ends_what_apps_were_allowe
     wait_for(lambda: person.http.get("/auth/apps").is_redirect, "the session to end", 20)
 
 
-def test_signing_out_ends_online_access(clinic, hospital):
-    app = clinic.register(trusted=True)
-    person = sign_in(clinic, hospital, someone())
-    person.ask(app, "online_access user/Patient.rs")
-    token = person.tokens(app)["refresh_token"]
-    form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": app.client_id}
-    first = person.http.post("/auth/token", data=form)
-
-    person.page = person.http.get("/logout")
-    person.http.post("/logout", data={"csrf": field(person.page.text, "csrf")})
-    form["refresh_token"] = first.json()["refresh_token"]
-    second = person.http.post("/auth/token", data=form)
-
-    assert first.status_code == 200
-    assert (second.status_code, second.json()["error"]) == (400, "invalid_grant")
-
-
 def test_a_federated_user_has_no_password(clinic, hospital):
     claims = someone()
     sign_in(clinic, hospital, claims)
@@ -218,19 +174,6 @@ def test_a_target_that_no_header_can_hold_leads_to_a_page_of_ours(clinic, hospit
     assert person.http.get("/auth/apps").status_code == 200
 
 
-def test_an_app_that_wants_a_fresh_login_gets_one_at_the_hospital(clinic, hospital):
-    person = sign_in(clinic, hospital, someone())
-    app = clinic.register(trusted=True)
-
-    page = person.ask(app, "user/Patient.rs", prompt="login")
-    link = unescape(re.search(r'href="(/login/federated[^"]*)"', page.text)[1])
-    leads_to = person.http.get(link).headers["location"]
-    usual = person.http.get("/login/federated").headers["location"]
-
-    assert dict(parse_qsl(urlsplit(leads_to).query))["prompt"] == "login"
-    assert "prompt=" not in usual
-
-
 def test_while_the_hospital_is_away_the_page_says_so(clinic, hospital):
     hospital.tell(claims=someone(), wrong="")
     person = Person(clinic.base)
@@ -248,12 +191,14 @@ def test_while_the_hospital_is_away_the_page_says_so(clinic, hospital):
     assert local.status_code == 303
 
 
-def test_metadata_of_another_issuer_lead_nobody_there(hospital):
-    config = FederationConfig(hospital.issuer, "hilum", "x", "http://127.0.0.1/back")
-    hospital.tell(wrong="metadata")
+@pytest.mark.parametrize(
+    ("wrong", "says"), [("metadata", "name another issuer"), ("plain", "lack an endpoint")]
+)
+def test_metadata_of_another_issuer_or_without_tls_lead_nobody_there(hospital, wrong, says):
+    hospital.tell(wrong=wrong)
     try:
-        with pytest.raises(ProviderError, match="name another issuer"):
-            asyncio.run(Provider(config).authorize_url("s", "n", "c"))
+        with pytest.raises(ProviderError, match=says):
+            asyncio.run(Provider(at_the_hospital(hospital)).authorize_url("s", "n", "c"))
     finally:
         hospital.tell(wrong="")
 

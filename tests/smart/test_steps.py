@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from access import AuditEventKind
 from authorization.clients import CODE
+from tests.authorization.site import claims_of
 from tests.smart.clinic import APP, Person, rows, ticked, told
 
 READ = "launch/patient openid fhirUser patient/*.rs"
@@ -262,6 +264,38 @@ def test_a_login_is_asked_for_again_where_the_app_wants_it(clinic, anna):
 
     assert "Sign in" in page.text
     assert "Allow Growth chart?" in after.text
+
+
+def test_a_login_that_is_older_than_an_app_takes_is_asked_for_again(clinic):
+    app, person = clinic.register(trusted=True), clinic.person("clinic-anna")
+    with psycopg.connect(clinic.dsn) as connection:
+        connection.execute(
+            "update access.session set (created_at, signed_in_at) ="
+            " (now() - interval '1 hour', now() - interval '1 hour') where username = %s",
+            ["clinic-anna"],
+        )
+
+    older = person.ask(app, "openid user/Patient.rs", max_age="7200").status_code
+    first = claims_of(person.tokens(app)["id_token"])["auth_time"]
+    page = person.ask(app, "openid user/Patient.rs", max_age="1800")
+    person.sign_in("clinic-anna")
+    person.follow(person.http.get(dict(page.url.params)["next"]))
+    second = claims_of(person.tokens(app)["id_token"])["auth_time"]
+
+    assert older == 200
+    assert "Sign in" in page.text
+    assert second - first >= 3_600
+
+
+def test_an_app_that_takes_no_login_from_before_gets_a_new_one_and_no_more(clinic, anna):
+    app = clinic.register(trusted=True)
+
+    page = anna.ask(app, "user/Patient.rs", max_age="0")
+    anna.sign_in("clinic-anna")
+    anna.follow(anna.http.get(dict(page.url.params)["next"]))
+
+    assert "Sign in" in page.text
+    assert "code" in anna.answered()
 
 
 def test_a_client_disabled_in_the_meantime_is_sent_away(clinic, anna):
