@@ -88,6 +88,8 @@ class FhirTransport(AsyncFHIRClient):
         status, _, body = await self.request(
             method, path, data=data, params=params, headers=extra_headers
         )
+        # Only here: each AttrDict is a cycle of its own, which waits for a full collection.
+        body = json.loads(json.dumps(body), object_hook=AttrDict)
         return (body, status) if returning_status else body
 
     async def request(
@@ -142,8 +144,7 @@ class FhirTransport(AsyncFHIRClient):
                 text = await answer.text()
                 if answer.status >= 400:
                     raise error_for(answer.status, text, "If-Match" in headers)
-                parsed = json.loads(text, object_hook=AttrDict) if text else None
-                return answer.status, answer.headers, parsed
+                return answer.status, answer.headers, json.loads(text) if text else None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise RecordsUnavailable(f"no answer: {type(error).__name__}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import uuid
 
 import pytest
@@ -40,6 +41,21 @@ async def test_a_resource_lives_and_dies(records, value):
     await records.delete("Patient", created["id"])
     with pytest.raises(NotFound):
         await records.read("Patient", created["id"])
+
+
+async def test_an_answer_goes_when_its_reader_is_done_with_it(records, value):
+    created = await records.create(patient(value))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await records.read("Patient", created["id"])
+        dicts = [one for one in gc.get_objects() if isinstance(one, dict) and one is not created]
+        kept = [one for one in dicts if str(dict.get(one, "id")) == created["id"]]
+    finally:
+        gc.enable()
+
+    assert kept == []
 
 
 async def test_a_change_by_somebody_else_is_noticed(records, value):
