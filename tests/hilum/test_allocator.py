@@ -1,0 +1,49 @@
+"""A process of many threads keeps freed memory in few places."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+COUNT = """
+import ctypes, sys, threading
+from hilum.processes.allocator import bound_arenas
+
+if sys.argv[1] == "bound":
+    bound_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+together = threading.Barrier(8)
+
+def allocate():
+    block = libc.malloc(100_000)
+    together.wait()  # all threads live at once: an arena of one that ended is used again
+    libc.free(block)
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+out = ctypes.c_void_p.in_dll(libc, "stdout")
+libc.malloc_info(0, out)
+libc.fflush(None)
+"""
+
+
+def arenas(how):
+    free = {name: text for name, text in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT, how], capture_output=True, text=True, check=True, env=free
+    )
+    return done.stdout.count("<heap nr=")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
+def test_threads_share_two_arenas():
+    assert arenas("as it is") > 2
+    assert arenas("bound") <= 2
