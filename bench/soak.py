@@ -254,8 +254,19 @@ def verify(soak: Soak, stack: Running) -> None:
             soak.done["verified by hash"] += 1
 
 
+def slope(rows: list[tuple[float, int, int, int]]) -> float:
+    """Growth of the resident memory in MiB a minute, by least squares; 0 for a lone sample."""
+    if len(rows) < 2:
+        return 0.0
+    minutes = [row[0] / 60 for row in rows]
+    return float(np.polyfit(minutes, [row[1] / MIB for row in rows], 1)[0])
+
+
 def report(soak: Soak, samples: Samples, warm_s: float) -> dict[str, object]:
-    """Print the figures; growth is the median of the last fifth against the first after warm-up."""
+    """Print the figures after warm-up: medians of the first and last fifth, slopes of all samples.
+
+    A slope over both halves beside the whole: what fills up to a bound flattens, a leak does not.
+    """
     for what, count in sorted(soak.done.items()):
         waits = sorted(soak.waits.get(what, [0.0]))
         p95 = waits[int(len(waits) * 0.95) - 1] if len(waits) > 1 else waits[0]
@@ -266,9 +277,13 @@ def report(soak: Soak, samples: Samples, warm_s: float) -> dict[str, object]:
         fifth = max(1, len(rows) // 5)
         first = [statistics.median(column) for column in list(zip(*rows[:fifth], strict=True))[1:]]
         last = [statistics.median(column) for column in list(zip(*rows[-fifth:], strict=True))[1:]]
-        growth[part] = {"first": first, "last": last}
+        half = len(rows) // 2
+        slopes = [slope(some) for some in (rows, rows[:half], rows[half:])]
+        growth[part] = {"first": first, "last": last, "mib_a_minute": slopes}
+        whole, early, late = slopes
         print(
             f"{part:10} RSS {first[0] / MIB:7.1f} -> {last[0] / MIB:7.1f} MiB"
+            f"  MiB a minute {whole:+.2f} (halves {early:+.2f}, {late:+.2f})"
             f"  descriptors {first[1]:.0f} -> {last[1]:.0f}"
             f"  threads {first[2]:.0f} -> {last[2]:.0f}"
         )
