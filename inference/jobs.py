@@ -73,10 +73,6 @@ async def consider(deps: Deps, imaging_study_id: str) -> Resource | None:
         study: Resource = await deps.records.read("ImagingStudy", imaging_study_id)
     except NotFound:
         return None
-    return await _request(deps, study)
-
-
-async def _request(deps: Deps, study: Resource) -> Resource | None:
     identifier = tasks.identifier_for(study, deps.engine.model)
     if identifier is None:
         return None
@@ -231,21 +227,21 @@ async def sweep(deps: Deps, window_s: int) -> int:
     """
     now = datetime.now(UTC)
     since = tasks.instant(now - timedelta(seconds=window_s))
-    studies = await deps.records.search("ImagingStudy", {"_lastUpdated": f"gt{since}"})
+    # Only the ids are kept: the studies of a week are more than the memory of a process.
     wanted = {
-        identifier: study
-        for study in studies
+        identifier: str(study["id"])
+        async for study in deps.records.pages("ImagingStudy", {"_lastUpdated": f"gt{since}"})
         if (identifier := tasks.identifier_for(study, deps.engine.model))
     }
     known = await tasks.existing_identifiers(deps.records, wanted)
     missing = [study for identifier, study in wanted.items() if identifier not in known]
     for study in missing:
         try:
-            await _request(deps, study)
+            await consider(deps, study)
         except RecordsUnavailable:
             raise
         except RecordsError as error:  # the others must not wait for this one
-            log.error("study_not_considered", study=study["id"], error=_kind(error))
+            log.error("study_not_considered", study=study, error=_kind(error))
     stuck = await tasks.unfinished(deps.records, now - timedelta(seconds=deps.config.stuck_s))
     for task in stuck:
         await deps.defer_run(task["id"])

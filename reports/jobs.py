@@ -32,7 +32,8 @@ async def missing(records: Records, window_s: int) -> list[str]:
     rendition certain; the hook only makes it quick.
     """
     since = datetime.now(UTC) - timedelta(seconds=window_s)
-    found = await records.search(
+    # Page by page: the reports of a week are not held at once.
+    found = records.pages(
         "DiagnosticReport",
         {
             "status": ",".join(["preliminary", *sorted(SIGNED)]),
@@ -41,7 +42,7 @@ async def missing(records: Records, window_s: int) -> list[str]:
             "_elements": "identifier,presentedForm,status",
         },
     )
-    return [report["id"] for report in found if not _has_files(report)]
+    return [report["id"] async for report in found if not _has_files(report)]
 
 
 def _has_files(report: dict[str, Any]) -> bool:

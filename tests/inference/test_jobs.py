@@ -1,6 +1,7 @@
 """Runs over a real archive, DICOMweb server, FHIR store and queue."""
 
 import asyncio
+import gc
 from uuid import uuid4
 
 import pytest
@@ -314,6 +315,21 @@ async def test_the_sweep_takes_up_what_no_hook_spoke_of(deps, records, new_study
     assert len(tasks) == 1
     assert tasks[0]["id"] in queued
     assert deferred.count(tasks[0]["id"]) >= 2  # unfinished, so it is offered again
+
+
+async def test_the_sweep_keeps_no_study_that_it_has_looked_at(deps, new_study, monkeypatch):
+    _, study = await new_study(keep=lambda p: "04-flair" in str(p))
+    ask, kept = jobs.tasks.existing_identifiers, []
+
+    async def look_and_ask(*arguments):
+        dicts = [one for one in gc.get_objects() if type(one) is dict and one is not study]
+        kept.extend(one for one in dicts if str(one.get("id")) == study["id"])
+        return await ask(*arguments)
+
+    monkeypatch.setattr(jobs.tasks, "existing_identifiers", look_and_ask)
+    await jobs.sweep(deps, 600)
+
+    assert kept == []
 
 
 @pytest.mark.parametrize("identifier", [[], [{"system": "urn:dicom:uid", "value": "urn:oid:1.2"}]])
