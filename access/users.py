@@ -117,10 +117,17 @@ class Users:
         ending: ends what apps were allowed in a user's name. It is called before a change of
             rights, of the password or a removal is committed: what fails in between has ended too
             much and changed nothing, and can be done again.
+        beginning: clears what an earlier holder has left under a name, before a new one has it.
     """
 
-    def __init__(self, dsn: str, ending: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        ending: Callable[[str], object] | None = None,
+        beginning: Callable[[str], object] | None = None,
+    ) -> None:
         migrate(dsn, SCHEMA, MIGRATIONS)
+        self._beginning = beginning
         self._dsn = dsn
         self._ending = ending
 
@@ -128,7 +135,7 @@ class Users:
         """Add a user. Raises UserError if the name is taken, WeakPassword."""
         kept = passwords.hash_password(password, user.username)
         with self._open() as connection:
-            _insert(connection, user, kept, None)
+            self._add(connection, user, kept, None)
 
     def sign_in_from(self, origin: str, user: User) -> User:
         """The user that another identity provider vouches for, added or brought up to date.
@@ -152,7 +159,7 @@ class Users:
                         f"somebody else has the username {user.username!r} here; ask an "
                         "administrator to remove that user, or for another name at the provider"
                     )
-                _insert(connection, user, _NO_PASSWORD, origin)
+                self._add(connection, user, _NO_PASSWORD, origin)
                 return user
             known = replace(user, username=row[0])
             if row[1]:
@@ -259,6 +266,13 @@ class Users:
             if passwords.is_outdated(kept):
                 _keep(connection, name, passwords.rehash(password))
             return user
+
+    def _add(
+        self, connection: psycopg.Connection[Any], user: User, kept: str, federated: str | None
+    ) -> None:
+        _insert(connection, user, kept, federated)
+        if self._beginning is not None:
+            self._beginning(user.username)
 
     def _change(self, connection: psycopg.Connection[Any], user: User) -> None:
         with _administrators(connection):

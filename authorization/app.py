@@ -184,9 +184,10 @@ def create_server(
     sessions: Sessions,
     cookie: Cookie,
     audit: AuditSpool,
+    beginning: Callable[[str], object] | None = None,
 ) -> AuthorizationServer:
-    """The server on its tables; nothing listens yet."""
-    clients = Clients(config.dsn)
+    """The server on its tables; nothing listens yet. `beginning`: see `Clients`."""
+    clients = Clients(config.dsn, beginning)
     keys = IdentityKeys(config.keys, config.key_s)
     issuer = Issuer(config, authority, Approvals(config.dsn), users, sessions, keys)
     assertions = Assertions(config.dsn, config.token_url, KeySets(config.key_hosts))

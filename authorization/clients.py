@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -87,7 +87,16 @@ class Client:
 
 
 class Clients(Table):
-    """The table of clients."""
+    """The table of clients.
+
+    Args:
+        dsn: of our database.
+        beginning: clears what an earlier holder has left under an id, before a new one has it.
+    """
+
+    def __init__(self, dsn: str, beginning: Callable[[str], object] | None = None) -> None:
+        super().__init__(dsn)
+        self._beginning = beginning
 
     def list(self) -> list[Client]:
         """All clients by id."""
@@ -125,6 +134,8 @@ class Clients(Table):
             )
             if not done.rowcount:
                 raise ClientError(f"there is a client {client.client_id!r} already")
+            if self._beginning is not None:
+                self._beginning(client.client_id)
         return secret
 
     def change(self, client: Client) -> None:

@@ -44,10 +44,12 @@ from authorization.app import AuthorizationServer
 from authorization.cors import Origins, RegisteredOrigins
 from authorization.ending import Endings
 from authorization.trust.provider import Provider
+from fhir_gateway.leavings import Leavings
 from fhir_gateway.services import Services
 from hilum import queue_schema, trusting, wiring
 from hilum.health import Health
 from hilum.ordering import ordering
+from hilum.processes import memory
 from hilum.settings import Settings
 from hilum.tls_listener import context_of, listening
 from ui.landing import Component
@@ -115,6 +117,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
                 _in_background(services),
                 listening(app, settings.http, **OPTIONS),
             ):
+                memory.settle()
                 yield
             login.sessions.shut()
 
@@ -138,14 +141,22 @@ def _add_hooks(app: FastAPI, settings: Settings, queue: procrastinate.App) -> No
 def _apps(settings: Settings, authority: TokenAuthority, login: Login) -> AuthorizationServer:
     """The authorization server; its people are those of the login page."""
     config = wiring.authorization_config(settings)
+    before = Leavings(config.dsn)
     return authorization.app.create_server(
-        config, authority, login.users, login.sessions, login.cookie, login.audit
+        config,
+        authority,
+        login.users,
+        login.sessions,
+        login.cookie,
+        login.audit,
+        before.of_client,
     )
 
 
 def _login(settings: Settings, audit: AuditSpool, endings: Endings) -> Login:
     """The login page, which also leads to the other identity provider if there is one."""
-    users = Users(wiring.database_url(settings), endings.of_user)
+    dsn = wiring.database_url(settings)
+    users = Users(dsn, endings.of_user, Leavings(dsn).of_user)
     sessions, cookie = wiring.sessions(settings, endings), Cookie(settings.base_url)
     provider = trusting.federation_config(settings)
     label = provider.label if provider else None

@@ -17,6 +17,7 @@ from rich.table import Table
 from access.errors import AccessError
 from authorization.clients import CODE, CREDENTIALS, KINDS, REFRESH, Client, Clients
 from authorization.errors import AuthorizationError, ClientError
+from fhir_gateway.leavings import Leavings
 from hilum.commands.console import DataOption, database_of, fail, out, read_settings
 from hilum.commands.operating import endings_of, recorded
 
@@ -68,7 +69,8 @@ RefreshOption = Annotated[
 def _clients(data: Path | None) -> Iterator[Clients]:
     """The table; what is refused becomes a message and exit status 1."""
     try:
-        yield Clients(database_of(data))
+        dsn = database_of(data)
+        yield Clients(dsn, Leavings(dsn).of_client)
     except (AuthorizationError, AccessError) as error:
         fail(error)
     except psycopg.OperationalError as error:

@@ -17,6 +17,7 @@ from rich.table import Table
 from access.errors import AccessError
 from access.roles import MEANINGS, ROLES
 from access.users import User, Users, normal
+from fhir_gateway.leavings import Leavings
 from hilum.commands.console import DataOption, database_of, fail, out, read_settings
 from hilum.commands.operating import endings_of, recorded
 
@@ -38,8 +39,9 @@ def _users(data: Path | None) -> Iterator[Users]:
     What apps were allowed ends with other rights, within two seconds.
     """
     try:
+        dsn = database_of(data)
         with endings_of(data) as endings:
-            yield Users(database_of(data), endings.of_user)
+            yield Users(dsn, endings.of_user, Leavings(dsn).of_user)
     except AccessError as error:
         fail(error)
     except psycopg.OperationalError as error:
