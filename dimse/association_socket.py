@@ -88,6 +88,8 @@ class SharedSocket(AssociationSocket):
             # Our A-ABORT must not be overtaken by the reset that unread bytes cause.
             pdus.linger(self.socket, self.assoc.acse_timeout or 0)
         super()._shutdown_socket()
+        # pynetdicom's objects refer to each other and stay until a full collection.
+        self._stream.forget()
 
     def _pass_on(
         self, context_id: int, control: int, fragment: bytes | bytearray | memoryview

@@ -124,6 +124,12 @@ class PduStream:
         """Whether `cut` was called."""
         return self._cut.is_set()
 
+    def forget(self) -> None:
+        """Give the buffer's memory back; nothing is read afterwards."""
+        self._buffer = bytearray()
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+
     def next(self) -> tuple[int, memoryview]:
         """Type and body of the next PDU; the body is valid until the next call.
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
+import time
+import tracemalloc
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
+from dimse import DimseConfig
 from dimse.query import QueryConfig, service
 from dimse.query_request import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
 from tests.archive.phantom import bytes_of, slice_of
@@ -345,3 +349,21 @@ def test_dcmtk_finds_and_reads_the_answer(finder, archive, patient, tmp_path):
     assert answer.StudyInstanceUID == study
     assert answer.SpecificCharacterSet == "ISO_IR 100"
     assert str(answer.PatientName) == "Äpfel^Uwe"
+
+
+def test_an_ended_association_keeps_no_buffer(finder, patient):
+    ask(finder, QueryRetrieveLevel="STUDY", PatientID=patient)  # what is made once is made
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            ask(finder, QueryRetrieveLevel="STUDY", PatientID=patient)
+        while finder.server.associations:
+            time.sleep(0.01)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+    assert kept < DimseConfig().maximum_pdu
