@@ -22,7 +22,7 @@ from hilum.commands import peers as peer_commands
 from hilum.commands import users as user_commands
 from hilum.commands import worklist as worklist_commands
 from hilum.commands.console import DataOption, attached, fail, out, read_settings
-from hilum.processes.allocator import bound_arenas
+from hilum.processes import memory
 from hilum.settings import Settings, SettingsError
 
 app = typer.Typer(
@@ -75,7 +75,7 @@ def run_until_signal(work: Coroutine[Any, Any, int]) -> int:
 
 def _process(start: Callable[[Settings], None], data: Path | None) -> None:
     logs.configure()
-    bound_arenas()
+    memory.bound_arenas()
     try:
         start(read_settings(data))
     except SettingsError as error:

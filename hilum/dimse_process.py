@@ -15,6 +15,7 @@ from dimse.peers import Peers
 from dimse.server import DimseConfig, DimseServer
 from hilum import doorkeeping, marks, wiring
 from hilum.dimse_services import services_of
+from hilum.processes import memory
 from hilum.processes.forked import Copies
 from hilum.settings import Settings, SettingsError
 
@@ -61,6 +62,7 @@ def _run(settings: Settings, number: int, ready: Callable[[], None]) -> None:
             if number == 0:
                 behind.start()
             server.start()
+            memory.settle()
             ready()
             stop.wait()
             server.stop(DRAIN_S)

@@ -12,6 +12,7 @@ import inference.jobs
 import reports.jobs
 from access.internal_rights import INFERENCE, REPORTS
 from hilum import marks, queue_schema, wiring
+from hilum.processes import memory
 from hilum.settings import Settings
 from inference.config import InferenceConfig
 from reports.config import ReportsConfig
@@ -43,6 +44,7 @@ async def _work(settings: Settings) -> None:
         if settings.inference.enabled:
             await inference.jobs.at_start(app, model_config)
         await reports.jobs.at_start(app, report_config)
+        memory.settle()
         marks.say_ready(settings.data, "worker")
         log.info("worker ready", queues=queues)
         await app.run_worker_async(

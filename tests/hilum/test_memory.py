@@ -9,7 +9,7 @@ import pytest
 
 COUNT = """
 import ctypes, sys, threading
-from hilum.processes.allocator import bound_arenas
+from hilum.processes.memory import bound_arenas
 
 if sys.argv[1] == "bound":
     bound_arenas()
@@ -47,3 +47,37 @@ def arenas(how):
 def test_threads_share_two_arenas():
     assert arenas("as it is") > 2
     assert arenas("bound") <= 2
+
+
+CYCLES = """
+import gc, sys
+from collections import deque
+from hilum.processes import memory
+
+class Cycle:
+    alive = most = 0
+
+    def __init__(self):
+        self.itself = self
+        Cycle.alive += 1
+        Cycle.most = max(Cycle.most, Cycle.alive)
+
+    def __del__(self):
+        Cycle.alive -= 1
+
+modules = [[] for _ in range(2_000_000)]
+if sys.argv[1] == "settled":
+    memory.settle()
+used = deque(maxlen=5_000)  # each lives long enough to be taken for a lasting one
+for _ in range(400_000):
+    used.append(Cycle())
+print(Cycle.most)
+"""
+
+
+def test_what_is_left_in_cycles_does_not_wait_for_the_size_of_the_modules():
+    def most_alive(how):
+        command = [sys.executable, "-c", CYCLES, how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert most_alive("settled") < most_alive("as it is") / 2
