@@ -242,6 +242,8 @@ class Publisher:
             summary.attributes, summary.uid, summary.sources, self._rules
         )
         facts = StudyFacts(summary.uid, study.accession_of(summary.attributes))
+        if facts.accession:  # an order of this number waits, and then finds what is written here
+            await held.take("accession", facts.accession["value"])
         candidates = await self._orders.candidates(facts)
         known = current["subject"].get("reference") if current else None
         subject = await subject_of(self._records, summary, identity, candidates, known)

@@ -123,22 +123,7 @@ class PendingStudies:
     async def ask_again(self, study_uids: Iterable[str]) -> None:
         """Have studies published again although the archive has nothing new of them."""
         async with self._pool.connection() as connection, connection.transaction():
-            uids = sorted(set(study_uids))
-            # One that is being written just now was perhaps read before: it stays on the list.
-            await connection.execute(
-                "update gateway.pending_study set again = again + 1,"
-                " due_at = case when attempts > 0 then now() else due_at end"
-                " where study_uid = any(%s)",
-                [uids],
-            )
-            await connection.execute(
-                "insert into gateway.pending_study (study_uid, first_sequence, last_sequence,"
-                " due_at, again) select study_uid, last_change, last_change, now(), 1"
-                " from gateway.published_study where study_uid = any(%s)"
-                " on conflict (study_uid) do nothing",
-                [uids],
-            )
-            await connection.execute(f"notify {CHANNEL}".encode())
+            await ask_again(connection, study_uids)
 
     async def finish(
         self, study_uid: str, mark: Mark, imaging_study_id: str, content_hash: str
@@ -225,6 +210,26 @@ class PendingStudies:
             )
             row = await found.fetchone()
             return float(row["s"]) if row else 0.0
+
+
+async def ask_again(connection: AsyncConnection[DictRow], study_uids: Iterable[str]) -> None:
+    """`PendingStudies.ask_again` inside a transaction with what it is about."""
+    uids = sorted(set(study_uids))
+    # One that is being written just now was perhaps read before: it stays on the list.
+    await connection.execute(
+        "update gateway.pending_study set again = again + 1,"
+        " due_at = case when attempts > 0 then now() else due_at end"
+        " where study_uid = any(%s)",
+        [uids],
+    )
+    await connection.execute(
+        "insert into gateway.pending_study (study_uid, first_sequence, last_sequence,"
+        " due_at, again) select study_uid, last_change, last_change, now(), 1"
+        " from gateway.published_study where study_uid = any(%s)"
+        " on conflict (study_uid) do nothing",
+        [uids],
+    )
+    await connection.execute(f"notify {CHANNEL}".encode())
 
 
 async def _take_off(connection: AsyncConnection[DictRow], study_uid: str, mark: Mark) -> None:

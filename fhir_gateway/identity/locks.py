@@ -15,7 +15,7 @@ class Locks:
         self._connection = connection
 
     async def take(self, kind: str, name: str) -> None:
-        """Wait until nobody else has this lock. Always a study first, then a patient."""
+        """Wait until nobody else has it. First a study, then an accession number or patient."""
         await self._connection.execute(
             "select pg_advisory_lock(hashtextextended(%s, 20))", [f"{kind}\x1f{name}"]
         )

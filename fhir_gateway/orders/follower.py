@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 import structlog
 
 from archive import ArchiveError
 from archive.worklist import Worklist, WorklistError
 from fhir_gateway.following import Follower, rest
+from fhir_gateway.identity.locks import locks
 from fhir_gateway.orders import item, reading
 from fhir_gateway.orders.reading import Order, Resource
 from fhir_gateway.orders.table import ImagingOrders, KnownOrder
-from fhir_gateway.pending import PendingStudies
 from fhir_gateway.schema import Pool
 from records import Denied, NotFound, Records, RecordsError, RecordsUnavailable, identifiers
 
@@ -41,7 +42,7 @@ class OrderFollower:
         self._records = records
         self._zone = zone
         self._orders = ImagingOrders(pool)
-        self._pending = PendingStudies(pool)
+        self._dsn = str(pool.conninfo)
         self._followers = {
             kind: Follower(records, pool, f"orders {kind}", kind, params)
             for kind, params in FOLLOWED.items()
@@ -110,12 +111,14 @@ class OrderFollower:
             await self._gone(request["id"])
             return
         problem = await asyncio.to_thread(self._bring, order)
-        known = _known(order, problem)
-        before = await self._orders.put(known)
+        known, before = _known(order, problem), await self._orders.get(request["id"])
         if problem and (before is None or before.problem != problem):
             log.warning("orders.not_offered", order=request["id"], reason=problem)
-        if before is None or _links(before) != _links(known):
-            await self._look_at_studies(known, *([before] if before else []))
+        if before is not None and _links(before) == _links(known):
+            await self._orders.put(known)
+            return
+        async with self._studies_of(known, *([before] if before else [])) as uids:
+            await self._orders.put(known, uids)
 
     def _bring(self, order: Order) -> str | None:
         """Put an order on the worklist or take it off; returns why it cannot be offered."""
@@ -136,18 +139,25 @@ class OrderFollower:
     async def _gone(self, request_id: str) -> None:
         known = await self._orders.get(request_id)
         await asyncio.to_thread(self._worklist.withdraw, f"ServiceRequest/{request_id}")
-        await self._orders.forget(request_id)
-        if known is not None:
-            await self._look_at_studies(known)
+        async with self._studies_of(*([known] if known else [])) as uids:
+            await self._orders.forget(request_id, uids)
 
-    async def _look_at_studies(self, *orders: KnownOrder) -> None:
-        """Have the studies published again that an order, as it was or is, belongs to."""
+    @contextlib.asynccontextmanager
+    async def _studies_of(self, *orders: KnownOrder) -> AsyncIterator[list[str]]:
+        """Studies that an order, as it was or is, belongs to.
+
+        Meanwhile none with its accession number is published: such a one either is found here, or
+        finds the order as the block leaves it.
+        """
         uids = [order.study_uid for order in orders]
-        for accession in {order.accession for order in orders if order.accession}:
-            params = {"identifier": identifiers.value_token(accession), "_elements": "identifier"}
-            found = await self._records.search("ImagingStudy", params)
-            uids += [uid for one in found if (uid := identifiers.study_uid_of(one))]
-        await self._pending.ask_again(uids)
+        async with locks(self._dsn) as held:
+            for accession in sorted({order.accession for order in orders if order.accession}):
+                await held.take("accession", accession)
+                params = {"identifier": identifiers.value_token(accession)}
+                params |= {"_elements": "identifier"}
+                found = await self._records.search("ImagingStudy", params)
+                uids += [uid for one in found if (uid := identifiers.study_uid_of(one))]
+            yield uids
 
 
 def _ordered_by(appointment: Resource) -> list[str]:

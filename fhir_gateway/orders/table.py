@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from psycopg.rows import DictRow
 
+from fhir_gateway.pending import ask_again
 from fhir_gateway.schema import Pool
 
 _COLUMNS = (
@@ -48,10 +50,9 @@ class ImagingOrders:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def put(self, order: KnownOrder) -> KnownOrder | None:
-        """Keep an order; returns what was known of it before."""
-        before = await self.get(order.service_request)
-        async with self._pool.connection() as connection:
+    async def put(self, order: KnownOrder, study_uids: Collection[str] = ()) -> None:
+        """Keep an order and have these studies published again, both or neither."""
+        async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(
                 f"insert into gateway.imaging_order ({_COLUMNS})"  # noqa: S608
                 " values (%s,%s,%s,%s,%s,%s,%s,%s,%s)"
@@ -72,7 +73,7 @@ class ImagingOrders:
                     order.problem,
                 ],
             )
-        return before
+            await ask_again(connection, study_uids)
 
     async def put_off(self, service_request: str, problem: str) -> None:
         """Have an order looked at again with those that are open, whatever is known of it."""
@@ -85,12 +86,13 @@ class ImagingOrders:
                 [service_request, problem],
             )
 
-    async def forget(self, service_request: str) -> None:
-        """An order that is gone."""
-        async with self._pool.connection() as connection:
+    async def forget(self, service_request: str, study_uids: Collection[str]) -> None:
+        """Drop an order that is gone and have these studies published again, both or neither."""
+        async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(
                 "delete from gateway.imaging_order where service_request = %s", [service_request]
             )
+            await ask_again(connection, study_uids)
 
     async def get(self, service_request: str) -> KnownOrder | None:
         """One order by the id of its ServiceRequest."""

@@ -13,7 +13,7 @@ from pydicom.uid import generate_uid
 from archive.worklist import Worklist
 from fhir_gateway.imaging import Publisher
 from fhir_gateway.schema import make_pool
-from records import identifiers
+from records import StoreFailed, identifiers
 from tests.fhir_gateway.conftest import execute
 from tests.fhir_gateway.dicom import header, store
 from tests.fhir_gateway.orders import Merges, Orders, documented, placed, value
@@ -258,6 +258,29 @@ async def test_studies_and_results_of_a_merged_patient_follow_and_come_back(
     await merges.round()
     await until(lambda: subject_is(records, "ImagingStudy", study["id"], old), "back again")
     assert await subject_is(records, "Observation", observation["id"], old)
+
+
+async def test_a_separation_at_which_the_store_failed_is_followed_later(
+    archive, publishing, records, troubled, pool, tag
+):
+    old, new = [await records.create(ehr_patient(f"{tag}{n}")) for n in (1, 2)]
+    data, follower = of_issuer(f"{tag}1"), Merges(troubled, pool)
+    store(archive, data)
+    study = await publishing.study(data.StudyInstanceUID)
+    gone = await merged(records, old, new)
+    await follower.follow(gone)
+    await until(lambda: subject_is(records, "ImagingStudy", study["id"], new), "moved")
+
+    separated = await records.update(
+        {k: v for k, v in gone.items() if k != "link"} | {"active": True}
+    )
+    troubled.broken = "ImagingStudy"
+    with pytest.raises(StoreFailed):
+        await follower.follow(separated)
+    troubled.broken = ""
+    await follower.follow(separated)
+
+    await until(lambda: subject_is(records, "ImagingStudy", study["id"], old), "back again")
 
 
 async def test_the_worklist_shows_the_surviving_patient(records, archive, pool, config, tag):
