@@ -15,22 +15,22 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from access import AuditSpool, Caller
 from archive import Archive
-from dimse import pdus
-from dimse.admission import Admission, Applicant, Rejected
-from dimse.association_handover import Accepted, Handover
-from dimse.association_register import Most, Open, Register
-from dimse.association_socket import SharedSocket
-from dimse.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
-from dimse.guard import Doorman, Guard, Limits, Listener, Request, refuse
-from dimse.ledger import Ledger
-from dimse.negotiation import acceptance, identity_of, maximum_of, negotiate
-from dimse.pace import quicken
-from dimse.receive import Receiver
-from dimse.receive_message import Messages, Party
-from dimse.receive_stream import PduStream, StreamLimits
-from dimse.services import Service, Services
-from dimse.store import Sender, Storage
-from dimse.tls import ServerTls
+from dimse.accept.connection import SharedSocket
+from dimse.accept.guard import Doorman, Guard, Limits, Listener, Request, refuse
+from dimse.accept.handover import Accepted, Handover
+from dimse.accept.pace import quicken
+from dimse.association.admission import Admission, Applicant, Rejected
+from dimse.association.ledger import Ledger
+from dimse.association.negotiation import acceptance, identity_of, maximum_of, negotiate
+from dimse.association.register import Most, Open, Register
+from dimse.association.services import Service, Services
+from dimse.storage.message import Messages, Party
+from dimse.storage.receive import Receiver
+from dimse.storage.store import Sender, Storage
+from dimse.storage.stream import PduStream, StreamLimits
+from dimse.wire import pdus
+from dimse.wire.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from dimse.wire.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 

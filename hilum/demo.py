@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dimse.peers import Peer
-from dimse.scu import send
+from dimse.scu.echo_store import send
 from hilum.commands.minting import mint
 from hilum.demo_checks import Check, Journey, check_all
 from hilum.example.series import DEMO_CASE, write_study

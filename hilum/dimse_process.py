@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 
 from archive import Archive
-from dimse.association_register import Most
-from dimse.ledger import Ledger
+from dimse.association.ledger import Ledger
+from dimse.association.register import Most
 from dimse.peer_table import PeerTable
 from dimse.peers import Peers
 from dimse.server import DimseConfig, DimseServer

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from archive import Archive
 from archive.procedure import PerformedSteps
 from archive.worklist import Worklist
-from dimse import commit, mpps, query, retrieve, worklist
-from dimse.availability import AvailabilityConfig, AvailabilityNotifier
-from dimse.availability_table import AvailabilityTable
-from dimse.commit_table import CommitmentTable
-from dimse.commit_work import CommitConfig, CommitWorker
-from dimse.forward import ForwardRule
-from dimse.jobs import Jobs
-from dimse.ledger import Ledger
+from dimse.association.ledger import Ledger
+from dimse.association.services import Service
+from dimse.commitment import scp as commit
+from dimse.commitment.table import CommitmentTable
+from dimse.commitment.work import CommitConfig, CommitWorker
 from dimse.peer_table import PeerTable
-from dimse.priors_match import PriorsRule
-from dimse.rules import Rules, RulesConfig
-from dimse.services import Service
+from dimse.query import scp as query
+from dimse.retrieve import scp as retrieve
+from dimse.routing.availability import AvailabilityConfig, AvailabilityNotifier
+from dimse.routing.availability_table import AvailabilityTable
+from dimse.routing.forward import ForwardRule
+from dimse.routing.jobs import Jobs
+from dimse.routing.priors_match import PriorsRule
+from dimse.routing.rules import Rules, RulesConfig
+from dimse.workflow import mpps, worklist
 from hilum import wiring
 from hilum.peering import calling_of
 from hilum.settings import Settings

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from access.users import Users
-from dimse.admission import Admission, AdmissionConfig
-from dimse.identity import Identities
+from dimse.association.admission import Admission, AdmissionConfig
+from dimse.association.identity import Identities
 from dimse.peer_table import PeerTable
 from dimse.peers import Peers
-from dimse.tls import ClientTls, ServerTls, TlsConfig, TlsError
+from dimse.wire.tls import ClientTls, ServerTls, TlsConfig, TlsError
 from hilum import wiring
 from hilum.settings import Settings, SettingsError
 

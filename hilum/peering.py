@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dimse.peers import Peer, Peers
-from dimse.scu_negotiation import Calling
-from dimse.tls import client_context
+from dimse.scu.negotiation import Calling
+from dimse.wire.tls import client_context
 from hilum import doorkeeping
 from hilum.commands.console import attached, database_of, read_settings
 from hilum.settings import Settings

@@ -17,12 +17,15 @@ from pydicom.uid import UID
 
 from dicomweb.problems import PROBLEMS
 from dicomweb.routes import RULES
-from dimse import commit, mpps, query, retrieve, worklist
-from dimse.contexts import VERIFICATION, storage_classes
-from dimse.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from dimse.association.services import Service
+from dimse.commitment import scp as commit
+from dimse.query import scp as query
+from dimse.retrieve import scp as retrieve
 from dimse.server import DimseConfig
-from dimse.services import Service
-from dimse.status import STATUS_OF
+from dimse.wire.contexts import VERIFICATION, storage_classes
+from dimse.wire.fileheader import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from dimse.wire.status import STATUS_OF
+from dimse.workflow import mpps, worklist
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "conformance" / "dicom.md"
 _TABLE = re.compile(r"<!-- table: (?P<name>[a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dimse.commit_request import request_commitment
-from dimse.commit_table import CommitmentTable
+from dimse.commitment.request import request_commitment
+from dimse.commitment.table import CommitmentTable
 from dimse.peers import Peer
-from dimse.scu_negotiation import Calling
-from dimse.sender_file import NotSendable, outgoing
+from dimse.scu.file import NotSendable, outgoing
+from dimse.scu.negotiation import Calling
 from hilum.commands.console import database_of
 from hilum.commands.retrieving import open_archive
 from hilum.commands.sending import find_files

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from dimse.peers import PeerError
-from dimse.scu_negotiation import AssociationBroken, AssociationFailed
+from dimse.scu.negotiation import AssociationBroken, AssociationFailed
 from hilum.commands.console import DataOption, fail, out
 from hilum.peering import calling_from, peer_named
 
@@ -37,8 +37,8 @@ def register(app: typer.Typer) -> None:
 def _speaking() -> Iterator[None]:
     """What goes wrong between us and a peer becomes a message and exit status 1."""
     from archive import ArchiveError
-    from dimse.commit_request import CommitmentRefused
-    from dimse.scu_query import PeerRefused
+    from dimse.commitment.request import CommitmentRefused
+    from dimse.scu.query import PeerRefused
 
     try:
         yield
@@ -52,7 +52,7 @@ def echo(
     peer: PeerArgument, tls: TlsOption = False, title: TitleOption = None, data: DataOption = None
 ) -> None:
     """Ask a peer whether it is there and talks to us (C-ECHO)."""
-    from dimse import scu
+    from dimse.scu import echo_store as scu
 
     with _speaking():
         found = peer_named(peer, data, tls=tls)
@@ -83,7 +83,7 @@ def find(
     data: DataOption = None,
 ) -> None:
     """Look for patients, studies, series, images or worklist items at a peer (C-FIND)."""
-    from dimse import scu_query
+    from dimse.scu import query as scu_query
     from hilum.commands.querying import identifier_of, json_of, model_of, table_of
 
     with _speaking():

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from dimse.jobs import Job, JobError, Jobs
+from dimse.routing.jobs import Job, JobError, Jobs
 from hilum.commands.console import DataOption, database_of, fail, out
 
 app = typer.Typer(

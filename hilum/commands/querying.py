@@ -11,7 +11,7 @@ from pydicom.sequence import Sequence as Items
 from rich.markup import escape
 from rich.table import Table
 
-from dimse.scu_query import FindModel
+from dimse.scu.query import FindModel
 
 LEVELS = {"patient": "PATIENT", "study": "STUDY", "series": "SERIES", "image": "IMAGE"}
 _STEP = "ScheduledProcedureStepSequence"

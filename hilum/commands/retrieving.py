@@ -13,10 +13,10 @@ from rich.progress import Progress as Bar
 
 from archive import Archive
 from dimse.peers import Peer
-from dimse.scu_classes import classes_of
-from dimse.scu_keep import ArchiveKeeper, FolderKeeper, Keeper, Wanted
-from dimse.scu_negotiation import Calling
-from dimse.scu_retrieve import Progress, get, move
+from dimse.scu.classes import classes_of
+from dimse.scu.keep import ArchiveKeeper, FolderKeeper, Keeper, Wanted
+from dimse.scu.negotiation import Calling
+from dimse.scu.retrieve import Progress, get, move
 from hilum import wiring
 from hilum.commands.console import attached
 from hilum.commands.status import running_dsn

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dimse.peers import PeerError
-from dimse.scu import AssociationFailed, SendResult, send
+from dimse.scu.echo_store import AssociationFailed, SendResult, send
 from hilum import wiring
 from hilum.commands.console import attached, read_settings
 from hilum.commands.minting import mint

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dimse.peers import Peer
-from dimse.scu import AssociationFailed, echo
+from dimse.scu.echo_store import AssociationFailed, echo
 from hilum import wiring
 from hilum.settings import Settings
 

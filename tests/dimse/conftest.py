@@ -11,8 +11,8 @@ import pytest
 from access import AuditSpool
 from archive import Archive, ArchiveConfig
 from dimse import DimseConfig, DimseServer, Peer
-from dimse.admission import Admission, AdmissionConfig
-from dimse.ledger import Ledger
+from dimse.association.admission import Admission, AdmissionConfig
+from dimse.association.ledger import Ledger
 from dimse.peers import Peers
 from tests.dimse.certificates import Authority
 

@@ -17,8 +17,8 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from archive import Source
 from dimse import AssociationFailed, Peer, echo
-from dimse.retrieve import Getting, Moving, RetrieveConfig, service
-from dimse.scu_negotiation import Calling
+from dimse.retrieve.scp import Getting, Moving, RetrieveConfig, service
+from dimse.scu.negotiation import Calling
 from tests.archive.phantom import bytes_of, slice_of
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"

@@ -12,9 +12,9 @@ import pytest
 from pydicom.uid import MRImageStorage
 
 from dimse import echo
-from dimse.admission import Admission, AdmissionConfig
-from dimse.association_register import Most
-from dimse.guard import Limits
+from dimse.accept.guard import Limits
+from dimse.association.admission import Admission, AdmissionConfig
+from dimse.association.register import Most
 from tests.archive.phantom import slice_of
 from tests.dimse.test_receive import FIND_SERVICE, data_set, soon
 from tests.dimse.wire import (

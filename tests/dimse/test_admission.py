@@ -12,8 +12,16 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from access import TokenAuthority
 from access.users import User, Users
-from dimse.admission import Admission, AdmissionConfig, Admitted, Applicant, Rejected
-from dimse.identity import JWT, KERBEROS, PASSCODE, SAML, USERNAME, Identities, UserIdentity
+from dimse.association.admission import Admission, AdmissionConfig, Admitted, Applicant, Rejected
+from dimse.association.identity import (
+    JWT,
+    KERBEROS,
+    PASSCODE,
+    SAML,
+    USERNAME,
+    Identities,
+    UserIdentity,
+)
 from dimse.peer_table import PeerTable
 from dimse.peers import ALL_RIGHTS, Peer
 

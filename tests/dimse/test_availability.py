@@ -10,10 +10,10 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 
 from archive import Archive, ArchiveConfig
-from dimse.availability import NOTIFICATION, AvailabilityConfig, AvailabilityNotifier
-from dimse.availability_table import AvailabilityTable
 from dimse.peer_table import PeerTable
 from dimse.peers import Peer, Peers
+from dimse.routing.availability import NOTIFICATION, AvailabilityConfig, AvailabilityNotifier
+from dimse.routing.availability_table import AvailabilityTable
 from tests.dimse.test_commit import stored, wait_for
 from tests.dimse.test_scu import free_port
 

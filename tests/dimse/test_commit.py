@@ -15,15 +15,15 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_role
 
 from archive import Archive, ArchiveConfig, InstanceKey, Source
-from dimse.admission import Admission, AdmissionConfig
-from dimse.commit import service
-from dimse.commit_message import COMMITMENT, WELL_KNOWN
-from dimse.commit_request import CommitmentRefused, request_commitment
-from dimse.commit_table import CommitmentTable
-from dimse.commit_work import CommitConfig, CommitWorker
+from dimse.association.admission import Admission, AdmissionConfig
+from dimse.commitment.message import COMMITMENT, WELL_KNOWN
+from dimse.commitment.request import CommitmentRefused, request_commitment
+from dimse.commitment.scp import service
+from dimse.commitment.table import CommitmentTable
+from dimse.commitment.work import CommitConfig, CommitWorker
 from dimse.peer_table import PeerTable
 from dimse.peers import Peer, Peers
-from dimse.scu_negotiation import Calling
+from dimse.scu.negotiation import Calling
 from tests.archive.phantom import bytes_of, slice_of
 from tests.dimse.test_scu import free_port
 

@@ -13,8 +13,8 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE
 
 from dimse import DimseConfig
-from dimse.query import QueryConfig, service
-from dimse.query_request import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
+from dimse.query.request import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
+from dimse.query.scp import QueryConfig, service
 from tests.archive.phantom import bytes_of, slice_of
 from tests.fixtures.peers import needs
 
@@ -293,7 +293,7 @@ def test_sequence_keys_match_in_one_item_and_come_back(finder, archive, patient)
 
 
 def test_a_peer_without_the_right_cannot_query(open_door):
-    from dimse.admission import Admission, AdmissionConfig
+    from dimse.association.admission import Admission, AdmissionConfig
 
     admission = Admission(AdmissionConfig(unknown_callers=frozenset({"store"})))
     door = open_door(

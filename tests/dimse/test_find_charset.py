@@ -13,12 +13,12 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 
-from dimse.admission import Admission, AdmissionConfig
-from dimse.charset import can_encode, choose, texts_of
+from dimse.association.admission import Admission, AdmissionConfig
 from dimse.peer_table import PeerTable
 from dimse.peers import Peer, Peers
-from dimse.query import QueryConfig, service
-from dimse.query_identifier import to_dataset
+from dimse.query.identifier import to_dataset
+from dimse.query.scp import QueryConfig, service
+from dimse.wire.charset import can_encode, choose, texts_of
 from tests.archive.phantom import slice_of
 from tests.dimse.test_find import ask, finder, found, patient, store
 

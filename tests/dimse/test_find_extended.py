@@ -6,7 +6,7 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
-from dimse.query_request import STUDY_ROOT
+from dimse.query.request import STUDY_ROOT
 from tests.archive.phantom import slice_of
 from tests.dimse.test_find import ask, finder, found, patient, store
 

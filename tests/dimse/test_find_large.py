@@ -14,9 +14,9 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 
 from archive import Archive, ArchiveConfig
-from dimse.query import QueryConfig, service
-from dimse.query_flow import Flow
-from dimse.query_request import STUDY_ROOT
+from dimse.query.flow import Flow
+from dimse.query.request import STUDY_ROOT
+from dimse.query.scp import QueryConfig, service
 from tests.archive.phantom import slice_of
 from tests.dimse.test_find import store
 from tests.fixtures.peers import needs

@@ -10,13 +10,13 @@ import pytest
 
 from access import AuditSpool
 from archive import Source
-from dimse.forward import ForwardRule
-from dimse.job_runner import Patience
-from dimse.jobs import JobError, Jobs
-from dimse.ledger import Ledger
-from dimse.retrieve_move import Moving
-from dimse.rules import Rules, RulesConfig
-from dimse.scu_negotiation import Calling
+from dimse.association.ledger import Ledger
+from dimse.retrieve.move import Moving
+from dimse.routing.forward import ForwardRule
+from dimse.routing.job_runner import Patience
+from dimse.routing.jobs import JobError, Jobs
+from dimse.routing.rules import Rules, RulesConfig
+from dimse.scu.negotiation import Calling
 from tests.archive.phantom import bytes_of, slice_of
 from tests.dimse.partners import receiver
 

@@ -15,10 +15,10 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role, evt
 
 from dimse import Peer
-from dimse.contexts import storage_classes
-from dimse.scu_keep import ArchiveKeeper, FolderKeeper, Wanted
-from dimse.scu_negotiation import Calling
-from dimse.scu_retrieve import get
+from dimse.scu.keep import ArchiveKeeper, FolderKeeper, Wanted
+from dimse.scu.negotiation import Calling
+from dimse.scu.retrieve import get
+from dimse.wire.contexts import storage_classes
 from pixels import Transcoder
 from tests.archive.phantom import bytes_of, slice_of
 from tests.dimse.partners import (
@@ -295,7 +295,7 @@ def test_a_peers_names_are_never_paths(tmp_path, name):
         dataset[attribute]._value = name
         raw = bytes_of(dataset)
         start = 144 + pydicom.dcmread(writing(tmp_path, raw)).file_meta[0x00020000].value
-        from dimse.scu_keep import Announced
+        from dimse.scu.keep import Announced
 
         announced = Announced(MR, str(dataset.SOPInstanceUID), EXPLICIT, "LIAR")
 
@@ -315,10 +315,10 @@ def test_a_get_over_tls_brings_the_same_bytes(archive, tmp_path):
     """Two threads may not use one TLS connection: there the data go through pynetdicom's."""
     from access import AuditSpool
     from dimse import DimseConfig, DimseServer
-    from dimse.admission import Admission, AdmissionConfig
-    from dimse.ledger import Ledger
-    from dimse.retrieve import Getting, Moving, RetrieveConfig, service
-    from dimse.tls import ClientTls, ServerTls, TlsConfig, client_context
+    from dimse.association.admission import Admission, AdmissionConfig
+    from dimse.association.ledger import Ledger
+    from dimse.retrieve.scp import Getting, Moving, RetrieveConfig, service
+    from dimse.wire.tls import ClientTls, ServerTls, TlsConfig, client_context
     from tests.dimse.certificates import Authority
 
     authority = Authority(tmp_path)

@@ -12,9 +12,9 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, build_context
 
 from dimse import echo
-from dimse.admission import Admission, AdmissionConfig
-from dimse.association_register import Most
-from dimse.guard import Limits
+from dimse.accept.guard import Limits
+from dimse.association.admission import Admission, AdmissionConfig
+from dimse.association.register import Most
 from tests.archive.phantom import bytes_of, slice_of
 
 

@@ -14,8 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from dimse import Peer
-from dimse.scu_negotiation import Calling
-from dimse.scu_retrieve import Root, move
+from dimse.scu.negotiation import Calling
+from dimse.scu.retrieve import Root, move
 from tests.dimse.partners import (
     IMPLICIT,
     copied_study,

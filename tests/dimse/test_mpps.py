@@ -10,7 +10,7 @@ from pynetdicom import AE
 
 from archive.procedure import PerformedSteps
 from archive.worklist import Worklist
-from dimse.mpps import STEP, STEP_RETRIEVE, service
+from dimse.workflow.mpps import STEP, STEP_RETRIEVE, service
 from tests.dimse.test_worklist import item, step
 
 

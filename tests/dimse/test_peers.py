@@ -8,7 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from dimse.admission import Admission, AdmissionConfig, Admitted, Applicant, Rejected
+from dimse.association.admission import Admission, AdmissionConfig, Admitted, Applicant, Rejected
 from dimse.peer_table import PeerTable
 from dimse.peers import Peer, PeerError
 

@@ -10,15 +10,16 @@ from pydicom.uid import generate_uid
 
 from access import AuditSpool
 from archive import Archive, ArchiveConfig, Query, Source
-from dimse import DimseConfig, DimseServer, Peer, query
-from dimse.admission import Admission, AdmissionConfig
-from dimse.job_runner import Patience
-from dimse.jobs import Jobs
-from dimse.ledger import Ledger
-from dimse.priors_match import Patient, PriorsRule, agrees, candidates, date_range
-from dimse.retrieve import Getting, Moving, RetrieveConfig, service
-from dimse.rules import Rules, RulesConfig
-from dimse.scu_negotiation import Calling
+from dimse import DimseConfig, DimseServer, Peer
+from dimse.association.admission import Admission, AdmissionConfig
+from dimse.association.ledger import Ledger
+from dimse.query import scp as query
+from dimse.retrieve.scp import Getting, Moving, RetrieveConfig, service
+from dimse.routing.job_runner import Patience
+from dimse.routing.jobs import Jobs
+from dimse.routing.priors_match import Patient, PriorsRule, agrees, candidates, date_range
+from dimse.routing.rules import Rules, RulesConfig
+from dimse.scu.negotiation import Calling
 from tests.archive.phantom import bytes_of, slice_of
 from tests.dimse.test_forward import until
 

@@ -23,7 +23,7 @@ from pynetdicom.pdu_primitives import (
 )
 
 from archive import InstanceKey
-from dimse.services import Service
+from dimse.association.services import Service
 from tests.archive.phantom import bytes_of, slice_of
 from tests.dimse.wire import (
     ECHO_ID,
@@ -53,7 +53,7 @@ def served(archive, tmp_path_factory):
     """A server that also answers a query service, shared by the tests of this module."""
     from access import AuditSpool
     from dimse import DimseConfig, DimseServer
-    from dimse.admission import Admission, AdmissionConfig
+    from dimse.association.admission import Admission, AdmissionConfig
     from tests.dimse.conftest import Door
 
     folder = tmp_path_factory.mktemp("audit")

@@ -84,7 +84,7 @@ from pathlib import Path
 from access import AuditSpool
 from archive import Archive, ArchiveConfig
 from dimse import DimseConfig, DimseServer
-from dimse.admission import Admission, AdmissionConfig
+from dimse.association.admission import Admission, AdmissionConfig
 root, dsn, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())

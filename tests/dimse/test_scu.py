@@ -82,7 +82,7 @@ def test_every_file_gets_a_result_in_words(door, tmp_path):
 
 
 def test_more_contexts_than_an_association_carries_take_several(door, tmp_path):
-    from dimse.contexts import storage_classes
+    from dimse.wire.contexts import storage_classes
 
     paths = []
     for number, sop_class in enumerate(sorted(storage_classes())[:131]):

@@ -7,9 +7,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from dimse import query
-from dimse.retrieve import Getting, Moving, RetrieveConfig, service
-from dimse.scu_negotiation import Calling
+from dimse.query import scp as query
+from dimse.retrieve.scp import Getting, Moving, RetrieveConfig, service
+from dimse.scu.negotiation import Calling
 from hilum.cli import app
 from tests.archive.phantom import bytes_of, slice_of
 from tests.dimse.partners import free_port, receiver, stored_study

@@ -21,8 +21,8 @@ from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 
 from archive import ArchiveError, InstanceKey
 from dimse import send
-from dimse.contexts import VERIFICATION, is_accepted, storage_classes
-from dimse.status import STATUS_OF
+from dimse.wire.contexts import VERIFICATION, is_accepted, storage_classes
+from dimse.wire.status import STATUS_OF
 from tests.archive.phantom import bytes_of, slice_of
 
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"

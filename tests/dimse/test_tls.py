@@ -15,12 +15,12 @@ from pynetdicom import AE, build_context
 
 from access import AuditSpool
 from dimse import DimseConfig, DimseServer, Peer, echo
-from dimse.admission import Admission, AdmissionConfig
-from dimse.guard import Limits
+from dimse.accept.guard import Limits
+from dimse.association.admission import Admission, AdmissionConfig
 from dimse.peer_table import PeerTable
 from dimse.peers import Peers
-from dimse.scu_negotiation import AssociationFailed, Calling, connect
-from dimse.tls import (
+from dimse.scu.negotiation import AssociationFailed, Calling, connect
+from dimse.wire.tls import (
     ClientTls,
     ServerTls,
     TlsConfig,

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from dimse.tls import (
+from dimse.wire.tls import (
     ServerTls,
     TlsConfig,
     TlsError,

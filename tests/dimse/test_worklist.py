@@ -11,7 +11,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE
 
 from archive.worklist import Worklist, WorklistError
-from dimse.worklist import MODALITY_WORKLIST, service
+from dimse.workflow.worklist import MODALITY_WORKLIST, service
 from tests.fixtures.peers import needs
 
 

@@ -10,7 +10,7 @@ import pytest
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
-from dimse.mpps import STEP
+from dimse.workflow.mpps import STEP
 from tests.dimse.test_mpps import begun, ended
 from tests.fhir_gateway.orders import documented
 from tests.fixtures.peers import needs

@@ -9,8 +9,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
-from dimse.mpps import STEP
-from dimse.worklist import MODALITY_WORKLIST
+from dimse.workflow.mpps import STEP
+from dimse.workflow.worklist import MODALITY_WORKLIST
 from tests.dimse.test_mpps import begun, ended
 from tests.dimse.test_worklist import item, step
 

@@ -9,9 +9,9 @@ import pytest
 from access import AuditSpool
 from archive import Archive, ArchiveConfig, Query
 from dimse import DimseConfig, DimseServer, Peer, echo
-from dimse.admission import Admission, AdmissionConfig
-from dimse.scu_negotiation import AssociationFailed, Calling
-from dimse.tls import ClientTls, ServerTls, TlsConfig, client_context
+from dimse.association.admission import Admission, AdmissionConfig
+from dimse.scu.negotiation import AssociationFailed, Calling
+from dimse.wire.tls import ClientTls, ServerTls, TlsConfig, client_context
 from tests.dicomweb.server import file_of, read_head, slice_of
 from tests.dimse.certificates import Authority
 from tests.fixtures.peers import needs

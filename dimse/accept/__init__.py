@@ -1,0 +1,1 @@
+"""From a new connection to a served association: the guard, and pynetdicom behind it."""

@@ -1,0 +1,1 @@
+"""Query SCP: C-FIND (PS3.4 annex C)."""

@@ -1,0 +1,1 @@
+"""Retrieve SCP: C-MOVE and C-GET (PS3.4 annex C)."""

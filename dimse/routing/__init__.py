@@ -1,0 +1,1 @@
+"""What happens when studies arrive: forwarding, priors and notifications, as durable jobs."""

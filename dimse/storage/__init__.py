@@ -1,0 +1,1 @@
+"""Storage SCP: our own receive loop, from the connection to the archive."""

@@ -1,0 +1,1 @@
+"""What goes over the wire: PDUs, TLS, command sets, framing, file headers, charsets, statuses."""

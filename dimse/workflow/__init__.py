@@ -1,0 +1,1 @@
+"""What modalities are to do and have done: worklist and performed procedure steps."""
