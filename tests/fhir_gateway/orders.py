@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
+from access.internal_rights import ORDERS
 from archive.procedure import PerformedSteps
 from archive.worklist import Worklist
 from fhir_gateway.identity.follower import MergeFollower
@@ -131,12 +132,15 @@ def steps(config, archive):
 
 
 @pytest.fixture
-def orders(worklist, records, pool, config):
-    """Follows orders when a test says so: `round` is one look."""
-    return Orders(worklist, records, pool, config.timezone)
+async def orders(worklist, pool, config):
+    """Follows orders when a test says so: `round` is one look. It may do what the product's may."""
+    async with Records(config.records_url, config.grants.credentials(ORDERS)) as allowed:
+        yield Orders(worklist, allowed, pool, config.timezone)
 
 
 @pytest.fixture
-def performed(steps, worklist, records, pool, config):
+async def performed(steps, worklist, pool, config):
+    """Likewise for what modalities report."""
     rules = IssuerRules(config.default_issuer, config.issuer_of_ae)
-    return PerformedFollower(steps, worklist, records, pool, rules, config.timezone)
+    async with Records(config.records_url, config.grants.credentials(ORDERS)) as allowed:
+        yield PerformedFollower(steps, worklist, allowed, pool, rules, config.timezone)

@@ -10,10 +10,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from access.internal_rights import MERGER
 from archive.worklist import Worklist
 from fhir_gateway.imaging import Publisher
 from fhir_gateway.schema import make_pool
-from records import StoreFailed, identifiers
+from records import Records, StoreFailed, identifiers
 from tests.fhir_gateway.conftest import execute
 from tests.fhir_gateway.dicom import header, store
 from tests.fhir_gateway.orders import Merges, Orders, documented, placed, value
@@ -30,9 +31,10 @@ def tag():
 
 
 @pytest.fixture
-def merges(records, pool):
-    """Follows merges when a test says so: `round` is one look."""
-    return Merges(records, pool)
+async def merges(pool, config):
+    """Follows merges when a test says so, with the product's rights: `round` is one look."""
+    async with Records(config.records_url, config.grants.credentials(MERGER)) as allowed:
+        yield Merges(allowed, pool)
 
 
 def of_issuer(number, **changes):
