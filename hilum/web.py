@@ -117,7 +117,6 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
                 _in_background(services),
                 listening(app, settings.http, **OPTIONS),
             ):
-                memory.settle()
                 yield
             login.sessions.shut()
 
@@ -223,6 +222,7 @@ def _authenticator(verifier: Verifier, cookie: Cookie) -> Callable[[Request], Aw
 async def _in_background(services: Services) -> AsyncIterator[None]:
     stop = asyncio.Event()
     running = asyncio.create_task(services.run(stop))
+    memory.settle()
     try:
         yield
     finally:
