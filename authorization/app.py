@@ -39,6 +39,7 @@ from authorization.pages.situation import STEPS
 from authorization.presented import Introspection, Revocation
 from authorization.protocol import Answer, FormRequest
 from authorization.requests import Requests
+from authorization.table import Pool, make_pool
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ class AuthorizationServer:
     """The endpoints, and what they work on."""
 
     config: AuthorizationConfig
+    pool: Pool
     clients: Clients
     requests: Requests
     issuer: Issuer
@@ -186,17 +188,21 @@ def create_server(
     audit: AuditSpool,
     beginning: Callable[[str], object] | None = None,
 ) -> AuthorizationServer:
-    """The server on its tables; nothing listens yet. `beginning`: see `Clients`."""
-    clients = Clients(config.dsn, beginning)
+    """The server on its tables; nothing listens yet, and its `pool` is to be closed in the end.
+
+    `beginning`: see `Clients`.
+    """
+    pool = make_pool(config.dsn, _THREADS)
+    clients = Clients(pool, beginning)
     keys = IdentityKeys(config.keys, config.key_s)
-    issuer = Issuer(config, authority, Approvals(config.dsn), users, sessions, keys)
-    assertions = Assertions(config.dsn, config.token_url, KeySets(config.key_hosts))
+    issuer = Issuer(config, authority, Approvals(pool), users, sessions, keys)
+    assertions = Assertions(pool, config.token_url, KeySets(config.key_hosts))
     protocol = IssuingProtocol(issuer, clients, assertions)
     protocol.register_endpoint(Revocation)
     protocol.register_endpoint(Introspection)
-    requests = Requests(config.dsn, cookie)
+    requests = Requests(pool, cookie)
     turns = anyio.CapacityLimiter(_THREADS)
-    return AuthorizationServer(config, clients, requests, issuer, protocol, audit, turns)
+    return AuthorizationServer(config, pool, clients, requests, issuer, protocol, audit, turns)
 
 
 def create_app(server: AuthorizationServer, more: Iterable[BaseRoute] = ()) -> Starlette:

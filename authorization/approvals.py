@@ -13,7 +13,7 @@ from authorization.context import LaunchContext
 from authorization.errors import AuthorizationError
 from authorization.forgetting import Forgetting
 from authorization.requests import digest
-from authorization.table import Table
+from authorization.table import Pool, Table
 
 _TOKEN_BYTES = 32
 _COLUMNS = (
@@ -81,8 +81,8 @@ class RefreshToken:
 class Approvals(Table):
     """The table of authorizations. Blocking: call it from a thread."""
 
-    def __init__(self, dsn: str) -> None:
-        super().__init__(dsn)
+    def __init__(self, database: str | Pool) -> None:
+        super().__init__(database)
         self._forgetting = Forgetting()
 
     def take(self, code: str, client_id: str) -> Approval | None:

@@ -20,7 +20,7 @@ from authorization.clients import Client
 from authorization.errors import AuthorizationError
 from authorization.key_fetch import KeysAway, KeySets
 from authorization.requests import digest
-from authorization.table import Table
+from authorization.table import Pool, Table
 
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LONGEST_S = 300
@@ -36,8 +36,8 @@ class AssertionRefused(AuthorizationError):
 class Assertions(Table):
     """Checks assertions, and remembers which were seen. Blocking: call it from a thread."""
 
-    def __init__(self, dsn: str, token_url: str, keys: KeySets) -> None:
-        super().__init__(dsn)
+    def __init__(self, database: str | Pool, token_url: str, keys: KeySets) -> None:
+        super().__init__(database)
         self._token_url = token_url
         self._keys = keys
 

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from access import passwords
 from authorization.client_keys import check_key_set
 from authorization.errors import ClientError
-from authorization.table import Table
+from authorization.table import Pool, Table
 
 Kind = Literal["public", "symmetric", "asymmetric"]
 KINDS: tuple[Kind, ...] = ("public", "symmetric", "asymmetric")
@@ -90,12 +90,14 @@ class Clients(Table):
     """The table of clients.
 
     Args:
-        dsn: of our database.
+        database: see `Table`.
         beginning: clears what an earlier holder has left under an id, before a new one has it.
     """
 
-    def __init__(self, dsn: str, beginning: Callable[[str], object] | None = None) -> None:
-        super().__init__(dsn)
+    def __init__(
+        self, database: str | Pool, beginning: Callable[[str], object] | None = None
+    ) -> None:
+        super().__init__(database)
         self._beginning = beginning
 
     def list(self) -> list[Client]:

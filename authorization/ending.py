@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from access.revocation import Revocations
 from access.tokens import LEEWAY_S
 from authorization.clients import Client
-from authorization.table import Table
+from authorization.table import Pool, Table
 
 # No access token lives longer (`authorization.access_minutes` is at most 60).
 _LONGEST_S = 3600
@@ -16,8 +16,8 @@ _LONGEST_S = 3600
 class Endings(Table):
     """Ends authorizations with every token that was issued on them. Blocking."""
 
-    def __init__(self, dsn: str, revocations: Revocations) -> None:
-        super().__init__(dsn)
+    def __init__(self, database: str | Pool, revocations: Revocations) -> None:
+        super().__init__(database)
         self._revocations = revocations
 
     def of_user(self, username: str) -> int:

@@ -22,7 +22,7 @@ from authorization.context import LaunchContext
 from authorization.errors import NotGrantable, RequestGone
 from authorization.forgetting import Forgetting
 from authorization.narrowing import covers, narrowed_to_user
-from authorization.table import Table
+from authorization.table import Pool, Table
 
 OPEN_S = 10 * 60
 CODE_S = 60
@@ -79,8 +79,8 @@ class AuthorizationRequest:
 class Requests(Table):
     """The table of requests. Blocking: call it from a thread."""
 
-    def __init__(self, dsn: str, cookie: Cookie) -> None:
-        super().__init__(dsn)
+    def __init__(self, database: str | Pool, cookie: Cookie) -> None:
+        super().__init__(database)
         self._cookie = cookie
         self._forgetting = Forgetting()
 

@@ -119,6 +119,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
             ):
                 yield
             login.sessions.shut()
+            apps.pool.close()
 
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_hooks(app, settings, queue)

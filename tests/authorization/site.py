@@ -313,6 +313,7 @@ def running_site(dsn: str, folder: Path, **lifetimes: Any) -> Iterator[Site]:
                 users.add(user, PASSWORD)
         cookie = Cookie(base)
         server = authorization_app.create_server(config, authority, users, sessions, cookie, audit)
+        stack.callback(server.pool.close)
         pixels = create_app(archive, lambda r: caller_of(r, OwnTokens(authority)), audit)
         app = Starlette(
             routes=[

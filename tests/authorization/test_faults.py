@@ -29,24 +29,44 @@ def alone(postgres, tmp_path):
         yield site, take_away
 
 
-def test_without_the_database_apps_are_told_to_come_back_and_nobody_is_sent_on(alone):
+ASKED = {
+    "token": lambda site, app, asked, code: site.redeem(app, asked, code),
+    "revoke": lambda site, app, asked, code: site.post(
+        "revoke", token="x", client_id=app.client_id
+    ),
+    "authorize": lambda site, app, asked, code: site.ask(app).answer,
+}
+
+
+@pytest.mark.parametrize("endpoint", ASKED)
+def test_without_the_database_apps_are_told_to_come_back_and_nobody_is_sent_on(alone, endpoint):
     site, take_away = alone
     client = public_app()
     asked, code = site.code(client)
     take_away()
 
-    token = site.redeem(client, asked, code)
-    revoked = site.post("revoke", token="x", client_id=client.client_id)
-    again = site.ask(client)
+    answer = ASKED[endpoint](site, client, asked, code)
 
-    for answer in (token, revoked):
-        assert answer.status_code == 503
+    assert answer.status_code == 503
+    assert "location" not in answer.headers
+    if endpoint != "authorize":
         assert answer.json()["error"] == "temporarily_unavailable"
         assert int(answer.headers["retry-after"]) > 0
-    assert again.answer.status_code == 503
-    assert "location" not in again.answer.headers
     for path in ("/fhir/.well-known/smart-configuration", "/auth/jwks"):
         assert site.http.get(f"{site.base}{path}").status_code == 200
+
+
+def test_a_database_that_comes_back_is_asked_again(alone, postgres):
+    site, _ = alone
+    client = public_app()
+    asked, code = site.code(client)
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = 'authorization_alone'"
+        )
+
+    assert site.redeem(client, asked, code).status_code == 200
 
 
 def test_without_an_audit_trail_nothing_is_answered_and_nobody_is_sent_on(alone):
