@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -107,7 +108,7 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Starlette runs no lifespan of a mounted application: that is for us to do.
-        with wiring.on_record(audit), contextlib.closing(revocations):
+        with wiring.on_record(audit), closing(revocations), closing(apps.pool):
             async with (
                 contextlib.aclosing(health),
                 queue.open_async(),
@@ -119,7 +120,6 @@ def build(settings: Settings, archive: Archive) -> FastAPI:
             ):
                 yield
             login.sessions.shut()
-            apps.pool.close()
 
     app = FastAPI(title="Hilum", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_hooks(app, settings, queue)
