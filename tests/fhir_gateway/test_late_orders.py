@@ -12,7 +12,7 @@ from records import Records, StoreFailed
 from tests.fhir_gateway.dicom import header, store
 from tests.fhir_gateway.orders import Orders, documented, placed
 from tests.fhir_gateway.test_identity import until
-from tests.fhir_gateway.test_orders import linked_study
+from tests.fhir_gateway.test_orders import a_report, linked_study
 from tests.fhir_gateway.test_orders import tag as tag
 from tests.fhir_gateway.test_performed import procedure_of, published, unscheduled
 from tests.fixtures.stores import everything_allowed
@@ -69,6 +69,56 @@ async def test_a_procedure_gets_an_order_that_comes_after_the_images(
 
     assert "basedOn" not in early[0]
     await until(linked, "the Procedure has the order")
+
+
+def a_document(report):
+    return {
+        "resourceType": "DocumentReference",
+        "status": "current",
+        "subject": report["subject"],
+        "content": [{"attachment": {"contentType": "text/plain", "data": "eA=="}}],
+        "context": {"related": [{"reference": f"DiagnosticReport/{report['id']}"}]},
+    }
+
+
+async def an_encounter(records, study):
+    made = await records.create(
+        {
+            "resourceType": "Encounter",
+            "status": "finished",
+            "class": {
+                "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode",
+                "code": "AMB",
+            },
+            "subject": {"reference": study["subject"]["reference"]},
+        }
+    )
+    return f"Encounter/{made['id']}"
+
+
+async def test_files_of_a_report_get_the_encounter_of_a_late_order_and_lose_it_with_the_order(
+    orders, records, archive, publishing, tag, config
+):
+    bundle, data = of_the_site(tag, config)
+    store(archive, data)
+    report = await records.create(a_report(await publishing.study(data.StudyInstanceUID)))
+    own, foreign = a_document(report), a_document(report)
+    foreign["context"]["encounter"] = [{"reference": await an_encounter(records, report)}]
+    own, foreign = await records.create(own), await records.create(foreign)
+
+    made = await placed(records, bundle)
+    await orders.round()
+    reference = f"ServiceRequest/{made['ServiceRequest']['id']}"
+    late = await linked_study(publishing, data.StudyInstanceUID, reference)
+    filed = await records.read("DocumentReference", own["id"])
+
+    await records.update({**made["ServiceRequest"], "status": "entered-in-error"})
+    await orders.round()
+    await linked_study(publishing, data.StudyInstanceUID, None)
+
+    assert filed["context"] == {**own["context"], "encounter": [late["encounter"]]}
+    assert (await records.read("DocumentReference", own["id"]))["context"] == own["context"]
+    assert await records.read("DocumentReference", foreign["id"]) == foreign
 
 
 async def test_an_order_that_is_gone_while_the_store_fails_is_unlinked_later(
