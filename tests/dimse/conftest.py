@@ -15,6 +15,9 @@ from dimse.association.admission import Admission, AdmissionConfig
 from dimse.association.ledger import Ledger
 from dimse.peers import Peers
 from tests.dimse.certificates import Authority
+from tests.dimse.committing import commit_archive, commit_dsn, open_pacs, table
+
+__all__ = ["commit_archive", "commit_dsn", "open_pacs", "table"]
 
 
 @dataclass(frozen=True)

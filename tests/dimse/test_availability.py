@@ -14,7 +14,7 @@ from dimse.peer_table import PeerTable
 from dimse.peers import Peer, Peers
 from dimse.routing.availability import NOTIFICATION, AvailabilityConfig, AvailabilityNotifier
 from dimse.routing.availability_table import AvailabilityTable
-from tests.dimse.test_commit import stored, wait_for
+from tests.dimse.committing import stored, wait_for
 from tests.dimse.test_scu import free_port
 
 
