@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 
 import pytest
@@ -17,6 +18,8 @@ from tests.fhir_gateway.test_identity import merges as merges
 from tests.fhir_gateway.test_imaging import errors
 from tests.fhir_gateway.test_orders import offered
 from tests.fixtures.stores import everything_allowed
+
+COMPLETED = {"vr": "CS", "Value": ["COMPLETED"]}
 
 
 @pytest.fixture
@@ -165,6 +168,26 @@ async def test_a_study_at_whose_report_the_store_failed_is_looked_at_again(
 
     assert lost == []
     assert len(await procedure_of(records, uid)) == 1
+
+
+async def test_numbers_that_two_issuers_gave_to_two_people_lead_to_no_order(
+    orders, performed, steps, records, tag
+):
+    bundle = documented(tag)
+    other = json.loads(json.dumps(bundle).replace("1.2.276.0.76.3.1.999", "1.2.276.0.76.3.1.998"))
+    requests = [(await placed(records, one))["ServiceRequest"] for one in (bundle, other)]
+    await orders.round()
+    report = unscheduled(generate_uid(), f"EHR{tag}") | {"00400252": COMPLETED}
+    report["00400270"]["Value"][0]["00080050"] = {"vr": "SH", "Value": [f"ACC{tag}"]}
+    uid = generate_uid()
+
+    steps.create(uid, report, "MR1")
+    await performed.round()
+
+    assert requests[0]["subject"] != requests[1]["subject"]
+    assert await procedure_of(records, uid) == []
+    for one in requests:
+        assert (await records.read("ServiceRequest", one["id"]))["status"] == "active"
 
 
 async def published(records, performed, uid):
