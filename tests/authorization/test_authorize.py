@@ -127,7 +127,7 @@ def test_a_state_that_is_no_text_comes_back_byte_by_byte(site, app):
     good = site.ask(app)
     query = urlsplit(str(good.answer.request.url)).query.replace(good.state, "%FF%FE%00x")
 
-    answer = httpx.get(f"{site.base}/auth/authorize?{query}", trust_env=False)
+    answer = httpx.get(f"{site.base}/auth/authorize?{query}", trust_env=False, timeout=60)
     request_id = answer.headers["location"].rpartition("/")[2]
     location = site.server.requests.approve(request_id, ANNA, "user/*.rs", LaunchContext())
 
@@ -172,7 +172,7 @@ def test_a_parameter_that_comes_twice_is_refused_without_a_redirect(site, app):
     url = str(site.ask(app).answer.request.url)
 
     for twice in ("client_id=public-app", "redirect_uri=https://evil.example", "scope=a"):
-        answer = httpx.get(f"{url}&{twice}", trust_env=False)
+        answer = httpx.get(f"{url}&{twice}", trust_env=False, timeout=60)
         assert (answer.status_code, "location" in answer.headers) == (400, False)
 
 

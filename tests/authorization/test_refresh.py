@@ -133,7 +133,7 @@ def session(site):
 
 def sign_out(site, session: str) -> httpx.Response:
     with httpx.Client(
-        base_url=site.base, headers={"Origin": site.base}, trust_env=False
+        base_url=site.base, headers={"Origin": site.base}, trust_env=False, timeout=60
     ) as browser:
         browser.cookies.set(site.server.requests._cookie.name, session)
         csrf = site.sessions.find(session).csrf

@@ -57,7 +57,7 @@ def test_b2_without_a_valid_token_nothing_starts_and_nothing_is_read(
 
     for url in (f"{gateways.public}/fhir/$export", place, file):
         for headers in ({}, nobody):
-            answer = httpx.get(url, headers=headers, trust_env=False)
+            answer = httpx.get(url, headers=headers, trust_env=False, timeout=60)
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"].startswith("Bearer")
 
@@ -92,6 +92,7 @@ def test_b3_without_prefer_and_accept_it_is_processed(gateways, everything, coho
         f"{gateways.public}/fhir/Group/{cohort.group}/$export?_type=Patient",
         headers={"Authorization": token},
         trust_env=False,
+        timeout=60,
     )
 
     assert answer.status_code == 202

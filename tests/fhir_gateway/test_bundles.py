@@ -77,7 +77,11 @@ def test_a_bundle_entry_cannot_go_around_the_rules(client_for, entries):
 def test_pages_lead_to_the_end_and_only_for_who_searched(client_for, everything, unique, door):
     entries = [entry("POST", "Patient", new_patient(unique, active=n % 2 == 0)) for n in range(7)]
     stored = httpx.post(  # to the base without a slash, as clients do
-        door, json=bundle("transaction", *entries), headers=everything.headers, trust_env=False
+        door,
+        json=bundle("transaction", *entries),
+        headers=everything.headers,
+        trust_env=False,
+        timeout=60,
     )
     assert stored.status_code == 200
     mine = client_for("system/Patient.rs", subject="one")

@@ -186,11 +186,13 @@ def test_scopes_decide(
 def test_without_a_good_token_nothing_but_metadata_answers(door, authority):
     token = authority.mint(subject="x", scope="system/*.rs", lifetime_s=60)
     for headers in ({}, {"Authorization": "Bearer x.y.z"}, {"Authorization": token}):
-        answer = httpx.get(f"{door}/Patient", headers=headers, trust_env=False)
+        answer = httpx.get(f"{door}/Patient", headers=headers, trust_env=False, timeout=60)
         assert_refused(answer, 401)
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
-    metadata = httpx.get(f"{door}/metadata", headers={"Origin": "https://app"}, trust_env=False)
+    metadata = httpx.get(
+        f"{door}/metadata", headers={"Origin": "https://app"}, trust_env=False, timeout=60
+    )
 
     assert metadata.status_code == 200
     assert metadata.headers["access-control-allow-origin"] == "*"

@@ -200,6 +200,7 @@ def test_a_token_of_a_wrong_clock_is_refused_and_of_a_nearly_right_one_taken(
         f"{door}/Patient/{stored_patient['id']}",
         headers={"Authorization": f"Bearer {token}"},
         trust_env=False,
+        timeout=60,
     )
 
     assert answer.status_code == status
@@ -217,6 +218,8 @@ def test_a_grant_of_a_wrong_clock_is_refused_by_the_store(hapi, stored_patient, 
     path = f"Patient/{stored_patient['id']}"
     grant = grant_signer()._sign(OPERATOR, "GET", path, int(time.time()) + shift_s)
 
-    answer = httpx.get(f"{hapi.config.base_url}/{path}", headers={HEADER: grant}, trust_env=False)
+    answer = httpx.get(
+        f"{hapi.config.base_url}/{path}", headers={HEADER: grant}, trust_env=False, timeout=60
+    )
 
     assert answer.status_code in ({200} if status == 200 else {401, 403})

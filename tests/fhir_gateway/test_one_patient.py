@@ -325,6 +325,7 @@ def test_a_token_whose_patient_was_changed_is_no_token(client_for, door, data, a
         f"{door}/Patient",
         headers={"Authorization": f"Bearer {changed(token, patient=data.bert.patient)}"},
         trust_env=False,
+        timeout=60,
     )
 
     assert_refused(answer, 401)

@@ -49,6 +49,7 @@ def test_a_patients_app_may_not_subscribe(authority, door, stored_patient, recei
         json=classic(receiver, "Observation?"),
         headers={"Authorization": f"Bearer {token}"},
         trust_env=False,
+        timeout=60,
     )
 
     assert_refused(answer, 403)

@@ -64,7 +64,7 @@ def test_dcmtk_gets_an_echo(stack):
 def test_without_a_token_only_metadata_and_health_are_open(stack):
     import httpx
 
-    with httpx.Client(base_url=stack.base, trust_env=False) as client:
+    with httpx.Client(base_url=stack.base, trust_env=False, timeout=60) as client:
         open_ones = [client.get(path).status_code for path in ("/fhir/metadata", "/health/live")]
         closed = [
             client.get(path).status_code
@@ -86,5 +86,7 @@ def test_hapi_is_on_loopback_and_refuses_a_caller_without_the_credential(stack):
 
     assert {place.ip.removeprefix("::ffff:") for place in places} == {"127.0.0.1"}
     for place in places:
-        answer = httpx.get(f"http://127.0.0.1:{place.port}/fhir/Patient", trust_env=False)
+        answer = httpx.get(
+            f"http://127.0.0.1:{place.port}/fhir/Patient", trust_env=False, timeout=60
+        )
         assert answer.status_code == 401

@@ -25,7 +25,7 @@ PATHS = [
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("headers", [{}, {HEADER: ""}, {HEADER: "x.y.z"}])
 def test_a_caller_without_a_grant_is_refused_with_an_outcome(hapi, path, headers):
-    answer = httpx.get(f"http://127.0.0.1:{hapi.config.port}{path}", headers=headers)
+    answer = httpx.get(f"http://127.0.0.1:{hapi.config.port}{path}", headers=headers, timeout=60)
 
     assert answer.status_code == 401
     assert answer.json()["resourceType"] == "OperationOutcome"
@@ -34,14 +34,14 @@ def test_a_caller_without_a_grant_is_refused_with_an_outcome(hapi, path, headers
 def test_a_write_without_a_grant_stores_nothing(hapi):
     url = f"{hapi.config.base_url}/Patient/refused-writer"
 
-    written = httpx.put(url, json={"resourceType": "Patient", "id": "refused-writer"})
+    written = httpx.put(url, json={"resourceType": "Patient", "id": "refused-writer"}, timeout=60)
 
     assert written.status_code == 401
     assert hapi.client.get("Patient/refused-writer").status_code == 404
 
 
 def test_the_health_check_needs_no_grant_and_shows_no_data(hapi):
-    answer = httpx.get(f"http://127.0.0.1:{hapi.config.port}/health")
+    answer = httpx.get(f"http://127.0.0.1:{hapi.config.port}/health", timeout=60)
 
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 

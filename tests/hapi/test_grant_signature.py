@@ -23,7 +23,9 @@ def forged(hapi, key=None, header=None, **changes):
     claims = {name: value for name, value in (claims | changes).items() if value is not None}
     head = {"alg": "ES256", "kid": key.thumbprint()} | (header or {})
     token = jws.serialize_compact(head, orjson.dumps(claims), key)
-    return httpx.get(f"{hapi.config.base_url}/Patient", headers={HEADER: token}).status_code
+    return httpx.get(
+        f"{hapi.config.base_url}/Patient", headers={HEADER: token}, timeout=60
+    ).status_code
 
 
 def test_a_grant_of_ours_opens_the_store(hapi):
@@ -70,7 +72,7 @@ def test_an_unsigned_grant_opens_nothing(hapi):
         "",
         "a.b.c",
     ):
-        answer = httpx.get(f"{hapi.config.base_url}/Patient", headers={HEADER: token})
+        answer = httpx.get(f"{hapi.config.base_url}/Patient", headers={HEADER: token}, timeout=60)
         assert answer.status_code == 401
 
 
@@ -80,6 +82,8 @@ def test_an_unsigned_grant_opens_nothing(hapi):
 def test_a_grant_is_good_for_its_request_alone(hapi, method, path):
     token = grant_signer().sign(OPERATOR, "GET", "Patient")
 
-    answer = httpx.request(method, f"{hapi.config.base_url}/{path}", headers={HEADER: token})
+    answer = httpx.request(
+        method, f"{hapi.config.base_url}/{path}", headers={HEADER: token}, timeout=60
+    )
 
     assert answer.status_code == 401

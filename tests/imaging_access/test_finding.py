@@ -106,7 +106,9 @@ def test_the_address_opens_nothing_without_a_token(imaging, cara):
     [endpoint] = entries(answer, "Endpoint")
 
     for path in ("", "/metadata", "/rendered", "/series"):
-        bare = httpx.get(f"{endpoint['address']}/studies/{cara.study}{path}", trust_env=False)
+        bare = httpx.get(
+            f"{endpoint['address']}/studies/{cara.study}{path}", trust_env=False, timeout=60
+        )
         assert bare.status_code == 401
 
 

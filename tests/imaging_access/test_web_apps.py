@@ -29,7 +29,9 @@ def registered(stack):
 
 
 def test_discovery_names_imaging_and_both_modes(stack):
-    found = httpx.get(f"{stack.base}/fhir/.well-known/smart-configuration", trust_env=False).json()
+    found = httpx.get(
+        f"{stack.base}/fhir/.well-known/smart-configuration", trust_env=False, timeout=60
+    ).json()
 
     assert "smart-imaging-access" in found["capabilities"]
     assert f"{CAPABILITY}app-launch" in found["capabilities"]
@@ -124,6 +126,7 @@ def test_a_page_elsewhere_cannot_use_the_session_of_our_viewer(stack):
         f"{stack.base}/dicomweb/studies",
         headers={"Origin": FOREIGN, "Cookie": "hilum=x", "Content-Type": B},
         trust_env=False,
+        timeout=60,
     )
 
     assert answer.status_code == 401

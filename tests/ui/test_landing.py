@@ -6,7 +6,7 @@ import httpx
 
 
 def test_the_page_lists_doors_and_the_state_of_each_part(root):
-    answer = httpx.get(f"{root}/", trust_env=False)
+    answer = httpx.get(f"{root}/", trust_env=False, timeout=60)
 
     assert answer.status_code == 200
     for text in (
@@ -38,7 +38,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_no_script(root, chromium
 
 
 def test_the_page_forbids_scripts_and_framing(root):
-    policy = httpx.get(f"{root}/", trust_env=False).headers["content-security-policy"]
+    policy = httpx.get(f"{root}/", trust_env=False, timeout=60).headers["content-security-policy"]
 
     assert policy.startswith("default-src 'none'")
     assert "frame-ancestors 'none'" in policy

@@ -26,7 +26,9 @@ STOW = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=t
 @pytest.fixture
 def browser(root):
     """A client that keeps cookies and tells where it comes from, like a browser."""
-    with httpx.Client(base_url=root, headers={"Origin": root}, trust_env=False) as client:
+    with httpx.Client(
+        base_url=root, headers={"Origin": root}, trust_env=False, timeout=60
+    ) as client:
         yield client
 
 
@@ -99,7 +101,7 @@ def test_only_our_own_pages_change_something_by_cookie(browser, root, headers, a
 
 def test_a_request_without_any_origin_changes_nothing_by_cookie(browser, root):
     sign_in(browser)
-    bare = httpx.Client(base_url=root, cookies=browser.cookies, trust_env=False)
+    bare = httpx.Client(base_url=root, cookies=browser.cookies, trust_env=False, timeout=60)
 
     answer = bare.post("/dicomweb/studies", content=b"x", headers=STOW)
 
@@ -133,7 +135,7 @@ def test_a_session_planted_before_the_login_does_not_become_the_users(browser, r
     )
 
     assert browser.cookies[COOKIE] != planted
-    old = httpx.Client(base_url=root, cookies={COOKIE: planted}, trust_env=False)
+    old = httpx.Client(base_url=root, cookies={COOKIE: planted}, trust_env=False, timeout=60)
     assert old.get("/logout").status_code == 303  # nobody is signed in with it
 
 
@@ -233,7 +235,7 @@ def fragile(site, postgres, tmp_path):
             folder.write_text("no folder")
 
     with serving(app) as root:
-        client = httpx.Client(base_url=root, headers={"Origin": root}, trust_env=False)
+        client = httpx.Client(base_url=root, headers={"Origin": root}, trust_env=False, timeout=60)
         with client:
             found = Fragile()
             found.browser = client

@@ -122,7 +122,7 @@ def test_reports_are_shown_without_warning_signs(site, root, documents, chromium
 
 
 def fetch(root, path, **headers):
-    return httpx.get(f"{root}{path}", headers=headers, trust_env=False)
+    return httpx.get(f"{root}{path}", headers=headers, trust_env=False, timeout=60)
 
 
 @needs_bundle
