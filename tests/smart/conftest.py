@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
 
 import httpx
 import pytest
+from joserfc.jwk import RSAKey
 
 from access.users import User
 from tests.fixtures.running import wait_for
 from tests.smart.clinic import SYSTEM, Clinic
 
 MANY = 23
+# The hospital's: kept over its restarts, for whoever trusts it looks for new keys seldom.
+KEY = RSAKey.generate_key(2048).as_pem(private=True).decode()
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +83,8 @@ class Beside:
 
     def start(self) -> None:
         port = self.issuer.rpartition(":")[2]
-        self._process = subprocess.Popen([sys.executable, "-m", "tests.smart.hospital", port])
+        program = [sys.executable, "-m", "tests.smart.hospital", port]
+        self._process = subprocess.Popen(program, env={**os.environ, "HOSPITAL_KEY": KEY})
         wait_for(lambda: self.tell() is not None, "the hospital", 60)
 
     def stop(self) -> None:

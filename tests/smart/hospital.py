@@ -1,12 +1,14 @@
 """A hospital beside us, as a process of its own: OpenID provider, introspection, FHIR patients.
 
 `python -m tests.smart.hospital PORT`. Nobody types a password: whoever comes is signed in with
-the claims that were set at `/control`, where a test also says what is to be wrong.
+the claims that were set at `/control`, where a test also says what is to be wrong. Its key, a PEM
+in HOSPITAL_KEY, is the same after a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sys
 import time
@@ -32,7 +34,7 @@ class Hospital:
 
     def __init__(self, port: int) -> None:
         self.base = f"http://127.0.0.1:{port}"
-        self.key = RSAKey.generate_key(2048, {"kid": "hospital-1"})
+        self.key = RSAKey.import_key(os.environ["HOSPITAL_KEY"], {"kid": "hospital-1"})
         self.claims: dict[str, Any] = {}
         self.wrong = ""
         self.codes: dict[str, dict[str, str]] = {}
