@@ -1,13 +1,16 @@
-"""The writer's own connection to the database: kept open, renewed when it was lost."""
+"""Connections to the database: the writer's own, kept open, and those of a moment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import orjson
 import psycopg
 from psycopg.types.json import set_json_loads
+
+from archive.errors import ArchiveError, ArchiveUnavailable, NotDicom, OutOfSpace
 
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10
@@ -20,6 +23,26 @@ def configure(connection: psycopg.Connection, *, durable: bool = True) -> None:
     connection.execute("set plan_cache_mode = force_custom_plan")
     if not durable:
         connection.execute("set synchronous_commit = off")
+
+
+@contextmanager
+def connected(dsn: str) -> Iterator[psycopg.Connection]:
+    """A connection of a moment; each statement is its own transaction. Raises ArchiveError."""
+    try:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            set_json_loads(orjson.loads, connection)
+            yield connection
+    except psycopg.Error as error:
+        raise database_error(error) from error
+
+
+def database_error(error: Exception) -> ArchiveError:
+    """What a failed statement means to the caller."""
+    if isinstance(error, psycopg.errors.DiskFull):
+        return OutOfSpace("the database has no room")
+    if isinstance(error, psycopg.DataError | psycopg.errors.ProgramLimitExceeded):
+        return NotDicom("an attribute cannot be indexed")
+    return ArchiveUnavailable(f"the index does not answer ({type(error).__name__})")
 
 
 class OwnConnection:

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-import orjson
 import psycopg
-from psycopg.types.json import set_json_loads
 
+from archive.connection import connected
 from archive.header import text
 from archive.keys import DicomJson
 from archive.worklist import MIGRATIONS, SCHEMA, Status, move_steps, stored_json
-from archive.writer import database_error
 from database import migrate
 
 CHANNEL = "hilum_procedure_step"
@@ -118,12 +116,12 @@ class PerformedSteps:
 
     def get(self, sop_uid: str) -> PerformedStep:
         """One step. Raises StepUnknown."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             return _read(connection, sop_uid)
 
     def changes(self, after: int, limit: int) -> list[PerformedStep]:
         """Steps changed behind `after`, each as it is now; a later change has a larger number."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             rows = connection.execute(
                 _SELECT + " where change > %s order by change limit %s", [after, limit]
             )
@@ -131,7 +129,7 @@ class PerformedSteps:
 
     def of_studies(self, study_uids: Sequence[str]) -> list[PerformedStep]:
         """The steps in which these studies were made, each once."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             rows = connection.execute(
                 _SELECT + " where study_uids && %s order by change", [list(study_uids)]
             )
@@ -140,19 +138,10 @@ class PerformedSteps:
     @contextmanager
     def _change(self) -> Iterator[psycopg.Connection]:
         """A transaction that takes its change number under a lock, so that none comes late."""
-        with self._connection() as connection, connection.transaction():
+        with connected(self._dsn) as connection, connection.transaction():
             connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [_LOCK])
             yield connection
             connection.execute(f"notify {CHANNEL}".encode())
-
-    @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection]:
-        try:
-            with psycopg.connect(self._dsn, autocommit=True) as connection:
-                set_json_loads(orjson.loads, connection)
-                yield connection
-        except psycopg.Error as error:
-            raise database_error(error) from error
 
 
 _SELECT = (

@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from archive import deletion, feed, integrity, reading, walking
 from archive.commitments import Commitments
 from archive.config import ArchiveConfig
-from archive.connection import configure
+from archive.connection import configure, database_error
 from archive.errors import ArchiveError, Corrupted
 from archive.files import Files
 from archive.frame_reader import FrameReader, frame_reader
@@ -42,7 +42,7 @@ from archive.standing import Standing, standings
 from archive.summary import StudySummary
 from archive.sweep import MIN_AGE_S, Sweeper, sweep
 from archive.workitems import Workitems
-from archive.writer import Job, Writer, database_error
+from archive.writer import Job, Writer
 from database import migrate
 
 SCHEMA = "archive"

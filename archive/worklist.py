@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any, Literal, get_args
 
 import orjson
 import psycopg
-from psycopg.types.json import Jsonb, set_json_loads
+from psycopg.types.json import Jsonb
 
+from archive.connection import connected
 from archive.header import folded_names, text
 from archive.keys import DicomJson
 from archive.worklist_match import STEPS, Key, check, matches, start_range, starts
-from archive.writer import database_error
 from database import migrate
 
 Status = Literal["SCHEDULED", "ARRIVED", "STARTED", "COMPLETED", "DISCONTINUED"]
@@ -79,7 +78,7 @@ class Worklist:
             ArchiveError: the database is away.
         """
         steps = _steps(source, item)
-        with self._connection() as connection, connection.transaction():
+        with connected(self._dsn) as connection, connection.transaction():
             connection.execute(
                 "delete from archive.worklist where source = %s and step_id <> all(%s)",
                 [source, [step[1] for step in steps]],
@@ -96,7 +95,7 @@ class Worklist:
 
     def cancel(self, source: str) -> int:
         """Mark the open steps of a source discontinued; returns how many there were."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             return connection.execute(
                 "update archive.worklist set status = 'DISCONTINUED', changed_at = now()"
                 " where source = %s and status = any(%s)",
@@ -108,7 +107,7 @@ class Worklist:
 
         Unlike a cancelled step a withdrawn one comes back with the next `upsert`.
         """
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             return connection.execute(
                 "delete from archive.worklist where source = %s and status = any(%s)",
                 [source, list(OPEN)],
@@ -116,7 +115,7 @@ class Worklist:
 
     def statuses(self, source: str) -> list[Status]:
         """What has become of each step of a source."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             rows = connection.execute(
                 "select status from archive.worklist where source = %s order by step_id", [source]
             )
@@ -124,14 +123,14 @@ class Worklist:
 
     def remove(self, source: str) -> int:
         """Forget a source's steps; returns how many there were."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             return connection.execute(
                 "delete from archive.worklist where source = %s", [source]
             ).rowcount
 
     def list(self) -> list[Scheduled]:
         """Every step, open or not, by its start."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             rows = connection.execute(
                 "select source, step_id, status, item, changed_at from archive.worklist"
                 " order by starts, source, step_id"
@@ -150,7 +149,7 @@ class Worklist:
         check(keys)
         bounds = start_range(keys)
         with (
-            self._connection() as connection,
+            connected(self._dsn) as connection,
             connection.transaction(),
             connection.cursor(name="worklist") as cursor,
         ):
@@ -165,15 +164,6 @@ class Worklist:
                 shown = _with_status(item, status)
                 if matches(keys, shown, fuzzy=fuzzy):
                     yield shown
-
-    @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection]:
-        try:
-            with psycopg.connect(self._dsn, autocommit=True) as connection:
-                set_json_loads(orjson.loads, connection)
-                yield connection
-        except psycopg.Error as error:
-            raise database_error(error) from error
 
 
 def stored_json(document: DicomJson) -> Jsonb:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import psycopg
 import structlog
 
-from archive.connection import OwnConnection
-from archive.errors import ArchiveError, ArchiveUnavailable, NotDicom, OutOfSpace
+from archive.connection import OwnConnection, database_error
+from archive.errors import ArchiveError, ArchiveUnavailable
 from archive.files import Files
 from archive.header import Header
 from archive.incoming import Incoming
@@ -162,12 +162,3 @@ class Writer:
             job.done.set_result(outcome)
         else:
             job.refuse(outcome)
-
-
-def database_error(error: Exception) -> ArchiveError:
-    """What a failed statement means to the caller."""
-    if isinstance(error, psycopg.errors.DiskFull):
-        return OutOfSpace("the database has no room")
-    if isinstance(error, psycopg.DataError | psycopg.errors.ProgramLimitExceeded):
-        return NotDicom("an attribute cannot be indexed")
-    return ArchiveUnavailable(f"the index does not answer ({type(error).__name__})")

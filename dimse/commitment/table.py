@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
-import psycopg
 from psycopg.types.json import Jsonb
 
-from archive.writer import database_error
+from archive.connection import connected
 from database import migrate
 from dimse.peers import MIGRATIONS, SCHEMA
 
@@ -98,7 +96,7 @@ class CommitmentTable:
             None if the transaction UID is in use for other instances.
         """
         rows = Jsonb([list(one) for one in referenced])
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             row = connection.execute(
                 "insert into dimse.commitment"
                 " (transaction_uid, calling_ae, address, peer, referenced, due_at)"
@@ -113,7 +111,7 @@ class CommitmentTable:
 
     def take(self, count: int, lease_s: float) -> list[Commitment]:
         """Transactions that are due, for the caller to work on within `lease_s` seconds."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             rows = connection.execute(
                 "update dimse.commitment set due_at = now() + %s where id in"
                 " (select id from dimse.commitment where state = 'open' and due_at <= now()"
@@ -151,7 +149,7 @@ class CommitmentTable:
         self, transaction_uid: str, peer: tuple[str, str], referenced: Sequence[Reference]
     ) -> None:
         """Keep what we are about to ask of a peer (its name and AE title)."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             connection.execute(
                 "insert into dimse.commitment_request"
                 " (transaction_uid, peer, ae_title, referenced) values (%s, %s, %s, %s)",
@@ -160,7 +158,7 @@ class CommitmentTable:
 
     def refused(self, transaction_uid: str) -> None:
         """The peer does not commit to anything."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             connection.execute(
                 "update dimse.commitment_request set state = 'refused', answered_at = now()"
                 " where transaction_uid = %s and state = 'asked'",
@@ -175,7 +173,7 @@ class CommitmentTable:
         failures: Sequence[tuple[str, int]],
     ) -> bool:
         """Keep a peer's report; only what was asked of that peer counts. False: nothing was."""
-        with self._connection() as connection, connection.transaction():
+        with connected(self._dsn) as connection, connection.transaction():
             row = connection.execute(
                 "select referenced from dimse.commitment_request"
                 " where transaction_uid = %s and ae_title = %s for update",
@@ -197,7 +195,7 @@ class CommitmentTable:
 
     def result(self, transaction_uid: str) -> CommitmentResult | None:
         """What is known of a transaction that we asked for."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             row = connection.execute(
                 "select state, committed, failures from dimse.commitment_request"
                 " where transaction_uid = %s",
@@ -209,19 +207,11 @@ class CommitmentTable:
         return CommitmentResult(transaction_uid, row[0], tuple(row[1]), failures)
 
     def _update(self, number: int, assignments: str, *values: Any) -> None:
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             connection.execute(
                 f"update dimse.commitment set {assignments} where id = %s".encode(),
                 [*values, number],
             )
-
-    @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection]:
-        try:
-            with psycopg.connect(self._dsn, autocommit=True) as connection:
-                yield connection
-        except psycopg.Error as error:
-            raise database_error(error) from error
 
 
 def _commitment(row: tuple[Any, ...]) -> Commitment:

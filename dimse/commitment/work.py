@@ -153,9 +153,7 @@ class CommitWorker:
             if quiet >= self._config.settle_s or self._stopping.is_set():
                 break
             time.sleep(min(0.05, self._config.settle_s))
-        return is_usable(association) and between_messages(
-            association, lambda: self._report_on(association, report)
-        )
+        return between_messages(association, lambda: self._report_on(association, report))
 
     def _report_on(self, association: Association, report: Report) -> bool:
         context = next(

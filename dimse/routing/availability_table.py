@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import psycopg
-
 from archive import Archive
-from archive.writer import database_error
+from archive.connection import connected
 from database import migrate
 from dimse.peers import MIGRATIONS, SCHEMA
 
@@ -44,7 +41,7 @@ class AvailabilityTable:
         The first time only what comes from then on counts: nobody wants to be told of the whole
         archive. Returns the number of changes taken.
         """
-        with self._connection() as connection, connection.transaction():
+        with connected(self._dsn) as connection, connection.transaction():
             newest = archive.last_change()
             connection.execute(
                 "insert into dimse.availability_cursor (sequence) values (%s)"
@@ -74,7 +71,7 @@ class AvailabilityTable:
 
     def take(self, lease_s: float) -> Announcement | None:
         """One that is due, for the caller to send within `lease_s` seconds."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             row = connection.execute(
                 "update dimse.availability set due_at = now() + %s"
                 " where (peer, study_uid) = (select peer, study_uid from dimse.availability"
@@ -86,7 +83,7 @@ class AvailabilityTable:
 
     def done(self, one: Announcement) -> None:
         """It was told, or there is nothing to tell; unless the study has changed meanwhile."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             connection.execute(
                 "delete from dimse.availability where peer = %s and study_uid = %s and due_at = %s",
                 [one.peer, one.study_uid, one.lease],
@@ -94,17 +91,9 @@ class AvailabilityTable:
 
     def later(self, one: Announcement, delay_s: float, note: str) -> None:
         """It could not be told; try again."""
-        with self._connection() as connection:
+        with connected(self._dsn) as connection:
             connection.execute(
                 "update dimse.availability set attempts = attempts + 1, due_at = now() + %s,"
                 " note = %s where peer = %s and study_uid = %s and due_at = %s",
                 [timedelta(seconds=delay_s), note[:500], one.peer, one.study_uid, one.lease],
             )
-
-    @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection]:
-        try:
-            with psycopg.connect(self._dsn, autocommit=True) as connection:
-                yield connection
-        except psycopg.Error as error:
-            raise database_error(error) from error
